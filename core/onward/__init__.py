@@ -1,0 +1,1 @@
+"""Onward pushes marketing contacts to the services their owner uses."""

@@ -1,0 +1,1 @@
+"""Who we know: contacts, identities, consent, suppressions."""
