@@ -1,0 +1,166 @@
+"""What `onward.toml` says, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from onward.config.problems import Problem
+from onward.contacts.fields import ContactField
+from onward.contract import Limit
+from onward.filters import Filter
+
+Durability = Literal["normal", "power"]
+OptIn = Literal["normal", "pending"]
+UnsubscribeMeans = Literal["segment", "everywhere"]
+
+SegmentChoice = str | Literal[False] | None
+"""A remote segment by name or id; None = not said; False = none at all."""
+
+Repeat = Literal["every", "once"] | timedelta
+"""How often a rule may run for one contact; a timedelta is a cool-down."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfig:
+    """One `[connections.NAME]`.
+
+    Args:
+        name: the connection's name.
+        integration: key of the integration; whether it exists is not known here.
+        enabled: False = switched off.
+        push_contacts: False = nothing leaves.
+        segment: where pushed contacts go.
+        opt_in: `pending` lets the service ask for confirmation.
+        field_map: name of a map, or an absolute path to one.
+        unsubscribe_means: `everywhere` widens an unsubscription to every segment.
+        limits: empty = the integration's own.
+        settings: the integration's settings, `${VAR}` replaced. A setting whose
+            variable is missing is left out. Not checked here; holds secrets, so
+            it is in no repr.
+        variables: setting → names of the variables it was made from; such a
+            setting is a secret and never stored.
+        missing_variables: those of them the environment does not have. The
+            connection cannot be used until it has.
+        fingerprint: changes when anything declared, or the content of a variable,
+            changes. Says nothing while a variable is missing.
+    """
+
+    name: str
+    integration: str
+    enabled: bool = True
+    push_contacts: bool = True
+    segment: SegmentChoice = None
+    opt_in: OptIn = "normal"
+    field_map: str = ""
+    unsubscribe_means: UnsubscribeMeans = "segment"
+    limits: tuple[Limit, ...] = ()
+    settings: dict[str, object] = field(default_factory=dict[str, object], repr=False)
+    variables: dict[str, tuple[str, ...]] = field(
+        default_factory=dict[str, tuple[str, ...]]
+    )
+    missing_variables: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def secrets_from(self) -> frozenset[str]:
+        """The settings that came from the environment."""
+        return frozenset(self.variables)
+
+
+@dataclass(frozen=True, slots=True)
+class PushTo:
+    """Where a rule or trigger pushes to.
+
+    Args:
+        connection: its name.
+        segment: None = the connection's own.
+    """
+
+    connection: str
+    segment: SegmentChoice = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When this action happens and the conditions hold, do that.
+
+    Args:
+        key: stable; what ran once for a key is remembered under it.
+        when: name of an action, or a glob over names.
+        points: added to the contact, may be negative; 0 = none.
+        add_to: names of our segments.
+        repeat: how often for one contact.
+    """
+
+    key: str
+    when: str
+    conditions: Filter = field(default_factory=Filter)
+    push_to: tuple[PushTo, ...] = ()
+    points: int = 0
+    add_to: tuple[str, ...] = ()
+    repeat: Repeat = "every"
+    enabled: bool = True
+
+    def matches(self, action: str) -> bool:
+        """Tell whether `when` names this action; capitals count."""
+        return action == self.when or fnmatchcase(action, self.when)
+
+
+@dataclass(frozen=True, slots=True)
+class PointTrigger:
+    """When a contact's points are at or above `points`, do that once.
+
+    Args:
+        key: stable; that it fired is remembered under it.
+        re_arm: may fire again after the points fell below.
+    """
+
+    key: str
+    name: str
+    points: int
+    push_to: tuple[PushTo, ...] = ()
+    add_to: tuple[str, ...] = ()
+    re_arm: bool = False
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything `onward.toml` says, with its defaults.
+
+    Args:
+        path: the file; None when there is none.
+        database_url: for SQLAlchemy; a relative SQLite path is made absolute
+            beside the file. May hold a password, so it is in no repr.
+        durability: `power` = committed work survives a power cut as well.
+        lease: how long a worker keeps a connection without renewing.
+        timezone: of times of day, as `Europe/Amsterdam`.
+        retention_days: how long events and attempts are kept.
+        plugins_disabled: names of plugins not to load.
+        plugins_dir: where drop-in plugins lie; need not exist.
+        contact_fields: the custom fields, by name.
+        connections: by name.
+        warnings: what is wrong with one part and does not stop the others.
+    """
+
+    path: Path | None
+    database_url: str = field(repr=False)
+    plugins_dir: Path
+    durability: Durability = "normal"
+    lease: timedelta = timedelta(seconds=60)
+    timezone: str = "UTC"
+    retention_days: int = 90
+    plugins_disabled: tuple[str, ...] = ()
+    contact_fields: dict[str, ContactField] = field(
+        default_factory=dict[str, ContactField]
+    )
+    connections: dict[str, ConnectionConfig] = field(
+        default_factory=dict[str, ConnectionConfig]
+    )
+    rules: tuple[Rule, ...] = ()
+    point_triggers: tuple[PointTrigger, ...] = ()
+    warnings: tuple[Problem, ...] = ()
