@@ -1,0 +1,1 @@
+"""iContact for Onward."""
