@@ -77,9 +77,14 @@ def load_config(
     return config
 
 
-def check_config(path: Path | None, env: Mapping[str, str]) -> list[Problem]:
+def check_config(
+    path: Path | None,
+    env: Mapping[str, str],
+    *,
+    connections_elsewhere: Collection[str] | None = (),
+) -> list[Problem]:
     """Return all that is wrong with the file, what stops nothing included."""
-    return _read(path, env, ())[1]
+    return _read(path, env, connections_elsewhere)[1]
 
 
 def _read(

@@ -17,7 +17,7 @@ class Problem:
     """One thing that is wrong in `onward.toml`.
 
     Args:
-        where: the table or key, as `connections.icontact.segment`.
+        where: the table or key, as `connections.acme.segment`.
         message: what is wrong and what to do; never holds a secret.
         line: in the file, counted from 1; None when it has none.
         stops: False = only the thing itself cannot be used; all else works.

@@ -192,8 +192,7 @@ def _target(entry: object) -> PushTo:
         return PushTo(as_text(entry))
     if not isinstance(entry, dict):
         raise ValueError(  # noqa: TRY004 - Table.read() takes one kind
-            'must name connections, as ["icontact"] or'
-            ' [{ to = "icontact", segment = "VIP" }]'
+            'must name connections, as ["acme"] or [{ to = "acme", segment = "VIP" }]'
         )
     values = cast("dict[str, object]", entry)
     for key in values:

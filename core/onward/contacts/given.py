@@ -104,7 +104,13 @@ def _fill_points(contact: ContactData, _target: Target, raw: object) -> None:
 
 def _fill_list(contact: ContactData, target: Target, raw: object) -> None:
     mine = contact.tags if target.kind == "tags" else contact.segments
-    mine.extend(item for item in split_list(raw) if item not in mine)
+    for item in split_list(raw):
+        if len(item) > MAX_IDENTITY:  # would not fit into an index
+            raise InputError(
+                f'"{shown(item)}" is longer than {MAX_IDENTITY} characters'
+            )
+        if item not in mine:
+            mine.append(item)
 
 
 def _fill_consent(contact: ContactData, _target: Target, raw: object) -> None:

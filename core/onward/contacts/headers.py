@@ -30,7 +30,7 @@ NESTED = "custom."  # before the name of a field of a JSON object's "custom"
 TYPES: tuple[str, ...] = get_args(FieldType)
 
 # Field → headers that mean it. Compared without case, blanks and punctuation,
-# so "E-Mail", "e_mail" and iContact's "[email]" are one spelling. Own names
+# so "E-Mail", "e_mail" and "[email]" are one spelling. Own names
 # and titles need no line here. Mautic's words: its contact fields and import;
 # Mailchimp's, HubSpot's, Google's, Outlook's: their exports.
 HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -283,6 +283,11 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,29}")
 def plain(text: str) -> str:
     """Return letters and digits only, in lower case: how headers are compared."""
     return "".join(char for char in text.casefold() if char.isalnum())
+
+
+def is_kind(text: str) -> bool:
+    """Tell whether identities can be of this kind."""
+    return _KIND.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

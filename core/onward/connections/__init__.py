@@ -1,0 +1,1 @@
+"""The accounts we push to: declared, verified, opened, paused."""

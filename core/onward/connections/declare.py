@@ -1,0 +1,105 @@
+"""Bring the connections of `onward.toml` into the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import select, update
+
+from onward.config.model import ConnectionConfig
+from onward.models import Connection, table
+from onward.runtime import Runtime
+from onward.sql import PerDialect
+
+rows = table(Connection)
+
+_ADD = PerDialect(lambda insert: insert(rows).on_conflict_do_nothing())
+
+
+def declare_connections(runtime: Runtime) -> None:
+    """Add, change and switch off rows until they match the file.
+
+    A row that is new or changed loses its verification, nothing else: ids,
+    cursors and snapshots stay until its identity is known to have changed.
+    Costs one SELECT when nothing changed.
+    """
+    declared = runtime.config.connections
+    with runtime.database.read() as transaction:
+        known = _known(transaction)
+    if all(
+        name in known and known[name].declared == config.fingerprint
+        for name, config in declared.items()
+    ) and all(name in declared or not row.declared for name, row in known.items()):
+        return
+
+    def work(transaction: Transaction) -> None:
+        known = _known(transaction)
+        for name, config in declared.items():
+            row = known.get(name)
+            values = _values(config)
+            if row is None:
+                new: dict[str, Any] = {
+                    "name": name,
+                    "created_at": runtime.clock(),
+                    "version": 1,
+                    "settings": {},
+                    "secrets": {},
+                    "field_map": {},
+                    "identity": "",
+                    "rate_key": "",
+                    "title": "",
+                    "segment_id": "",
+                    "remote_fields": [],
+                    "paused_code": "",
+                    "paused_why": "",
+                    "rest_step": 0,
+                    **values,
+                }
+                # Another process may be starting with the same file.
+                transaction.execute(_ADD(transaction), new)
+            elif row.declared != config.fingerprint:
+                # Repaired settings deserve another try: unpause what the
+                # settings caused, keep what a person paused by hand.
+                if row.paused_code != "manual":
+                    values |= {"paused_code": "", "paused_why": "", "paused_at": None}
+                transaction.execute(
+                    update(rows)
+                    .where(rows.c.id == row.id)
+                    .values(version=rows.c.version + 1, verified_at=None, **values)
+                )
+        for name, row in known.items():
+            if row.declared and name not in declared:
+                transaction.execute(
+                    update(rows)
+                    .where(rows.c.id == row.id)
+                    .values(enabled=False, declared="", version=rows.c.version + 1)
+                )
+
+    runtime.database.run(work)
+
+
+def _known(transaction: Transaction) -> dict[str, Any]:
+    found = transaction.execute(
+        select(rows.c.id, rows.c.name, rows.c.declared, rows.c.paused_code)
+    )
+    return {row.name: row for row in found}
+
+
+def _values(config: ConnectionConfig) -> dict[str, Any]:
+    return {
+        "integration": config.integration,
+        "declared": config.fingerprint,
+        "enabled": config.enabled,
+        "push_contacts": config.push_contacts,
+        "options": {
+            "segment": config.segment,
+            "opt_in": config.opt_in,
+            "unsubscribe_means": config.unsubscribe_means,
+            "field_map": config.field_map,
+            "limits": [
+                [limit.calls, limit.per.total_seconds(), limit.path]
+                for limit in config.limits
+            ],
+        },
+    }

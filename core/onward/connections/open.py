@@ -1,0 +1,252 @@
+"""A connection ready to be used: integration, client, map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from onward import remote
+from onward.api import Api, Wire, check_address, is_loopback
+from onward.connections.state import State
+from onward.contacts.declared import custom_fields
+from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
+from onward.contract import Limit, RemoteContact
+from onward.errors import ConfigError, CredentialsRefused, PluginError
+from onward.fieldmap import BoundMap, FieldMap
+from onward.integrations import ConnectionSettings, Integration
+from onward.limiter import windows_for
+from onward.memory import Memory
+from onward.redact import Redactor
+from onward.runtime import Runtime
+
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+
+
+class RemoteIndex:
+    """The remote index of one connection, as integrations see it."""
+
+    def __init__(self, runtime: Runtime, connection_id: int) -> None:
+        self._runtime = runtime
+        self._of = connection_id
+
+    def learn(self, records: Iterable[RemoteContact]) -> None:
+        """Add what the service showed."""
+        with self._runtime.database.write() as transaction:
+            remote.learn(transaction, self._of, records, self._runtime.clock())
+
+    def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
+        """Return remote id → contact."""
+        with self._runtime.database.read() as transaction:
+            found = remote.by_ids(transaction, self._of, ids)
+        return {key: snapshot.shown() for key, snapshot in found.items()}
+
+    def known_emails(self, emails: Sequence[str]) -> dict[str, RemoteContact]:
+        """Return lower-cased address → contact."""
+        with self._runtime.database.read() as transaction:
+            found = remote.by_emails(transaction, self._of, emails)
+        return {key: snapshot.shown() for key, snapshot in found.items()}
+
+
+@dataclass(slots=True)
+class Opened:
+    """A connection ready to be used, for one version of its row."""
+
+    state: State
+    integration: Integration
+    memory: Memory
+    index: RemoteIndex
+    client: httpx.Client
+    redactor: Redactor
+    limits: tuple[Limit, ...]
+
+    def wire(
+        self, runtime: Runtime, *, live: bool, renew: Callable[[], None] | None = None
+    ) -> Wire:
+        """Return what requests share; `live` chooses the limiter's share."""
+        rate_key = self.state.rate_key or f"connection:{self.state.id}"
+        wire = Wire(
+            client=self.client,
+            authenticator=self.integration,
+            limiter=runtime.limiter,
+            windows=windows_for(rate_key, self.limits, live=live),
+            in_flight=self.integration.in_flight,
+            redactor=self.redactor,
+            clock=runtime.clock,
+            sleep=runtime.sleep,
+        )
+        if renew is not None:
+            wire.renew = renew
+        return wire
+
+    def api(self, runtime: Runtime) -> Api:
+        """Return a client for one errand outside a batch."""
+        return Api(self.wire(runtime, live=True), self.memory, self.index)
+
+
+def read_settings(runtime: Runtime, state: State) -> dict[str, Any]:
+    """Return the raw settings of a connection, secrets included.
+
+    Raises:
+        ConfigError: a variable is missing, or a secret cannot be decrypted.
+    """
+    if not state.declared:
+        vault = runtime.vault() if state.secrets else None
+        opened = {
+            name: vault.decrypt(token, f"connection:{state.id}:{name}")
+            for name, token in state.secrets.items()
+            if vault is not None
+        }
+        return {**state.settings, **opened}
+    declared = runtime.config.connections.get(state.name)
+    if declared is None:
+        raise ConfigError(
+            f"{state.name}: it is declared in another onward.toml than this one"
+        )
+    if declared.missing_variables:
+        names = ", ".join(declared.missing_variables)
+        raise ConfigError(
+            f"{state.name}: the environment variable {names} is not set; "
+            "set it, or write the value another way"
+        )
+    return dict(declared.settings)
+
+
+def make_integration(
+    runtime: Runtime, key: str, raw: dict[str, Any], *, name: str
+) -> Integration:
+    """Build an integration from raw settings.
+
+    Raises:
+        CredentialsRefused: a setting is missing, unknown or not acceptable;
+            `field` names it.
+        PluginError: there is no such integration.
+    """
+    kind = runtime.plugins.integration(key)
+    return kind(parse_settings(kind, raw, name=name))
+
+
+def parse_settings(
+    kind: type[Integration], raw: dict[str, Any], *, name: str
+) -> ConnectionSettings:
+    """Check raw settings against an integration's `Settings`.
+
+    Raises:
+        CredentialsRefused: see `make_integration`.
+    """
+    try:
+        return kind.Settings.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        known = kind.Settings.described()
+        title = known[field].title if field in known else field
+        what = {
+            "missing": f"{title} is missing",
+            "extra_forbidden": (
+                f'there is no setting "{field}"; known: {", ".join(known)}'
+            ),
+        }.get(first["type"], f"{title}: {first['msg'].removeprefix('Value error, ')}")
+        raise CredentialsRefused(f"{name}: {what}", field=field) from None
+
+
+def secrets_of(settings: ConnectionSettings) -> list[str]:
+    """Return the secret texts of some settings, for redaction only."""
+    found = [getattr(settings, name) for name in settings.secret_names()]
+    return [secret.get_secret_value() for secret in found if secret is not None]
+
+
+def open_with(runtime: Runtime, state: State, integration: Integration) -> Opened:
+    """Put a client and an index around an integration.
+
+    Raises:
+        CredentialsRefused: its address is neither https nor this machine.
+    """
+    base = httpx.URL(integration.base_url())
+    try:
+        check_address(base, integration.allowed_hosts())
+    except PluginError as error:
+        raise CredentialsRefused(f"{state.name}: {error.message}") from None
+    client = httpx.Client(
+        timeout=TIMEOUT,
+        transport=runtime.transport,
+        # A proxy from the environment has no business on this machine.
+        trust_env=not is_loopback(base.host),
+        limits=httpx.Limits(
+            max_connections=integration.in_flight + 2,
+            max_keepalive_connections=integration.in_flight + 2,
+        ),
+        headers={"User-Agent": "onward"},
+    )
+    settings: ConnectionSettings = integration.settings
+    limits = tuple(integration.limits)
+    declared = runtime.config.connections.get(state.name)
+    if declared is not None and declared.limits:
+        limits = declared.limits
+    return Opened(
+        state,
+        integration,
+        Memory(runtime.database, state.id, runtime.clock),
+        RemoteIndex(runtime, state.id),
+        client,
+        Redactor(secrets_of(settings)),
+        limits,
+    )
+
+
+def open_connection(runtime: Runtime, state: State) -> Opened:
+    """Return a connection ready to be used; kept until its version changes.
+
+    Raises:
+        ConfigError, CredentialsRefused, PluginError: it cannot be used as it is.
+    """
+    with runtime.lock:
+        kept = runtime.opened.get(state.id)
+        if isinstance(kept, Opened) and kept.state.version == state.version:
+            kept.state = state
+            return kept
+        raw = read_settings(runtime, state)
+        made = make_integration(runtime, state.integration, raw, name=state.name)
+        opened = open_with(runtime, state, made)
+        if isinstance(kept, Opened):
+            kept.client.close()
+        runtime.opened[state.id] = opened
+        return opened
+
+
+def known_contact_fields(runtime: Runtime) -> dict[str, ContactField]:
+    """Return every field a map may name."""
+    return {**STANDARD_FIELDS, **DERIVED_FIELDS, **custom_fields(runtime)}
+
+
+def read_map(runtime: Runtime, state: State) -> FieldMap:
+    """Return the field map of a connection: its own, a file, the integration's.
+
+    Raises:
+        ConfigError: the named file is not there.
+        FieldMapError: it cannot be used.
+    """
+    if state.field_map:
+        return FieldMap.parse(state.field_map, source=state.name)
+    name = state.field_map_name or state.integration
+    try:
+        file = runtime.field_map_file(name)
+    except ConfigError:
+        own = runtime.plugins.integration(state.integration).default_map
+        if not own or name != state.integration:
+            raise
+        return FieldMap.parse({"fields": own}, source=f"{name}'s default map")
+    return FieldMap.load(file)
+
+
+def bind_map(runtime: Runtime, state: State) -> tuple[FieldMap, BoundMap]:
+    """Return the map of a connection, checked against the account's real fields.
+
+    Raises:
+        FieldMapError: it names what the account does not have.
+    """
+    read = read_map(runtime, state)
+    return read, read.bind(state.remote_fields, known_contact_fields(runtime))

@@ -1,0 +1,75 @@
+"""Take a connection out of the database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import delete, update
+
+from onward.connections.state import State
+from onward.errors import InputError
+from onward.models import (
+    OPEN_STATES,
+    Connection,
+    Memory,
+    Push,
+    RemoteContactRow,
+    RemoteSegmentRow,
+    table,
+)
+from onward.runtime import Runtime
+
+pushes = table(Push)
+
+
+def remove_connection(runtime: Runtime, state: State) -> int:
+    """Forget a connection; return how many pushes were cancelled.
+
+    What was delivered stays in the listing, opt-outs learned from it stay too.
+
+    Raises:
+        InputError: `onward.toml` declares it, or a rule or trigger pushes to it.
+    """
+    if state.declared:
+        raise InputError(
+            f"{state.name} is declared in onward.toml; remove [connections."
+            f"{state.name}] there"
+        )
+    config = runtime.config
+    users = [
+        f"the {what} {one.key}"
+        for what, ones in (
+            ("rule", config.rules),
+            ("point trigger", config.point_triggers),
+        )
+        for one in ones
+        if any(to.connection == state.name for to in one.push_to)
+    ]
+    if users:
+        raise InputError(
+            f"{state.name} is in use: {', '.join(users)} would push to nothing; "
+            "change onward.toml first"
+        )
+    rows = table(Connection)
+
+    def work(transaction: Transaction) -> int:
+        cancelled = transaction.execute(
+            update(pushes)
+            .where(
+                pushes.c.connection_id == state.id,
+                pushes.c.state.in_([s.value for s in OPEN_STATES]),
+            )
+            .values(
+                state="cancelled",
+                code="connection_removed",
+                reason=f'the connection "{state.name}" was removed',
+                finished_at=runtime.clock(),
+                due_at=None,
+            )
+        ).rowcount
+        for kept in (RemoteContactRow, RemoteSegmentRow, Memory):
+            known = table(kept)
+            transaction.execute(delete(known).where(known.c.connection_id == state.id))
+        transaction.execute(delete(rows).where(rows.c.id == state.id))
+        return cancelled
+
+    return runtime.database.run(work)

@@ -1,0 +1,237 @@
+"""A connection's row: read it, pause it, let it rest, resume it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import bindparam, select, update
+
+from onward import signals
+from onward.contract import RemoteField
+from onward.delivery.retry import rest_for
+from onward.errors import InputError
+from onward.models import Connection, RemoteSegmentRow, table
+from onward.runtime import Runtime
+
+rows = table(Connection)
+remote_segments = table(RemoteSegmentRow)
+
+# A remote segment that could not be resolved yet: "?" + what was asked for.
+UNRESOLVED = "?"
+
+_BY_ID = select(rows).where(rows.c.id == bindparam("of"))
+_BY_NAME = select(rows).where(rows.c.name == bindparam("called"))
+_SEGMENTS = (
+    select(remote_segments.c.id, remote_segments.c.name, remote_segments.c.paused_why)
+    .where(remote_segments.c.connection_id == bindparam("of"))
+    .order_by(remote_segments.c.name, remote_segments.c.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A connection as its row says.
+
+    Args:
+        declared: fingerprint of its table in `onward.toml`; "" = not declared.
+        segment: what was asked for: name or id, None = not said, False = none.
+        segment_id: what it was resolved to; "" = on no remote segment.
+    """
+
+    id: int
+    name: str
+    integration: str
+    version: int
+    declared: str
+    enabled: bool
+    push_contacts: bool
+    segment: str | Literal[False] | None
+    segment_id: str
+    opt_in: Literal["normal", "pending"]
+    unsubscribe_means: str
+    field_map_name: str
+    identity: str
+    rate_key: str
+    title: str
+    remote_fields: tuple[RemoteField, ...]
+    verified_at: datetime | None
+    paused_code: str
+    paused_why: str
+    paused_at: datetime | None
+    rest_until: datetime | None
+    rest_step: int
+    settings: dict[str, Any]
+    secrets: dict[str, Any]
+    field_map: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`active`, `paused` or `switched off`."""
+        if not self.enabled:
+            return "switched off"
+        return "paused" if self.paused_code else "active"
+
+    def is_resting(self, now: datetime) -> bool:
+        """Tell whether it must not be called yet."""
+        return self.rest_until is not None and self.rest_until > now
+
+
+def _state(row: Any) -> State:
+    options = row["options"]
+    return State(
+        id=row["id"],
+        name=row["name"],
+        integration=row["integration"],
+        version=row["version"],
+        declared=row["declared"],
+        enabled=row["enabled"],
+        push_contacts=row["push_contacts"],
+        segment=options.get("segment"),
+        segment_id=row["segment_id"],
+        opt_in=options.get("opt_in", "normal"),
+        unsubscribe_means=options.get("unsubscribe_means", "segment"),
+        field_map_name=options.get("field_map", ""),
+        identity=row["identity"],
+        rate_key=row["rate_key"],
+        title=row["title"],
+        remote_fields=tuple(RemoteField(**entry) for entry in row["remote_fields"]),
+        verified_at=row["verified_at"],
+        paused_code=row["paused_code"],
+        paused_why=row["paused_why"],
+        paused_at=row["paused_at"],
+        rest_until=row["rest_until"],
+        rest_step=row["rest_step"],
+        settings=row["settings"],
+        secrets=row["secrets"],
+        field_map=row["field_map"],
+    )
+
+
+def read_state(transaction: Transaction, connection_id: int) -> State | None:
+    """Return a connection, None when it is gone."""
+    row = transaction.execute(_BY_ID, {"of": connection_id}).mappings().first()
+    return None if row is None else _state(row)
+
+
+def read_all(transaction: Transaction) -> list[State]:
+    """Return every connection by name."""
+    found = transaction.execute(select(rows).order_by(rows.c.name)).mappings()
+    return [_state(row) for row in found]
+
+
+def named(transaction: Transaction, name: str) -> State:
+    """Return a connection by its name.
+
+    Raises:
+        InputError: there is none; the known ones are listed.
+    """
+    row = transaction.execute(_BY_NAME, {"called": name}).mappings().first()
+    if row is None:
+        known = ", ".join(state.name for state in read_all(transaction)) or "none"
+        raise InputError(f'there is no connection "{name}"; there are: {known}')
+    return _state(row)
+
+
+def read_segments(
+    transaction: Transaction, connection_id: int
+) -> Sequence[tuple[str, str, str]]:
+    """Return (id, name, why it is paused) of the remote segments last read."""
+    found = transaction.execute(_SEGMENTS, {"of": connection_id})
+    return [(row.id, row.name, row.paused_why) for row in found]
+
+
+def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
+    """Hold the rows of a connection until somebody repairs it."""
+    now = runtime.clock()
+    with runtime.database.write() as transaction:
+        changed = transaction.execute(
+            update(rows)
+            .where(rows.c.id == connection_id, rows.c.paused_code != code)
+            .values(
+                paused_code=code,
+                paused_why=why,
+                paused_at=now,
+                version=rows.c.version + 1,
+            )
+        ).rowcount
+        state = read_state(transaction, connection_id)
+    if changed and state is not None:
+        signals.announce(
+            signals.connection_paused,
+            runtime.sender,
+            signals.ConnectionFact(state.name, code, why),
+        )
+
+
+def resume(runtime: Runtime, connection_id: int) -> None:
+    """Let the held rows of a connection go."""
+    with runtime.database.write() as transaction:
+        changed = transaction.execute(
+            update(rows)
+            .where(rows.c.id == connection_id, rows.c.paused_code != "")
+            .values(
+                paused_code="",
+                paused_why="",
+                paused_at=None,
+                rest_until=None,
+                rest_step=0,
+                version=rows.c.version + 1,
+            )
+        ).rowcount
+        state = read_state(transaction, connection_id)
+    if changed and state is not None:
+        signals.announce(
+            signals.connection_resumed,
+            runtime.sender,
+            signals.ConnectionFact(state.name),
+        )
+
+
+def pause_segment(
+    transaction: Transaction, connection_id: int, segment: str, why: str
+) -> None:
+    """Hold the rows for one remote segment ("" = let them go)."""
+    transaction.execute(
+        update(remote_segments)
+        .where(
+            remote_segments.c.connection_id == connection_id,
+            remote_segments.c.id == segment,
+        )
+        .values(paused_why=why)
+    )
+
+
+def rest(
+    transaction: Transaction, connection_id: int, now: datetime, after: timedelta | None
+) -> datetime:
+    """Leave a service in peace for a while; other processes obey it too.
+
+    Args:
+        after: what the service asked for; None = 2, 4, 8 … 900 s.
+
+    Returns:
+        When it may be called again.
+    """
+    step = transaction.execute(
+        select(rows.c.rest_step).where(rows.c.id == connection_id)
+    ).scalar_one()
+    until = now + rest_for(step, after)
+    transaction.execute(
+        update(rows)
+        .where(rows.c.id == connection_id)
+        .values(rest_until=until, rest_step=step + 1)
+    )
+    return until
+
+
+def clear_rest(transaction: Transaction, connection_id: int) -> None:
+    """Note that the service works again."""
+    transaction.execute(
+        update(rows)
+        .where(rows.c.id == connection_id, rows.c.rest_step > 0)
+        .values(rest_until=None, rest_step=0)
+    )

@@ -1,0 +1,92 @@
+"""What a contact is now, ready for maps, filters and listings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, bindparam, select
+
+from onward.contacts.fields import TEXT_FIELDS
+from onward.contacts.suppress import find_suppressions
+from onward.models import (
+    Contact,
+    ContactSegment,
+    ContactTag,
+    Segment,
+    table,
+)
+
+contacts = table(Contact)
+tags = table(ContactTag)
+memberships = table(ContactSegment)
+segments = table(Segment)
+
+CHUNK = 500  # stays below every database's limit of parameters
+
+_IDS: BindParameter[int] = bindparam("ids", expanding=True)
+_CONTACTS = select(contacts).where(contacts.c.id.in_(_IDS))
+_TAGS = (
+    select(tags.c.contact_id, tags.c.tag)
+    .where(tags.c.contact_id.in_(_IDS))
+    .order_by(tags.c.contact_id, tags.c.tag)
+)
+_SEGMENTS = (
+    select(memberships.c.contact_id, segments.c.name)
+    .join(segments, segments.c.id == memberships.c.segment_id)
+    .where(memberships.c.contact_id.in_(_IDS))
+    .order_by(memberships.c.contact_id, segments.c.name)
+)
+TEXT_NAMES = tuple(field.name for field in TEXT_FIELDS)
+
+Facts = dict[str, Any]
+
+
+def load_facts(
+    connection: Connection, ids: Sequence[int], *, lists: bool = True
+) -> dict[int, Facts]:
+    """Return contact id → its fields, custom fields beside the standard ones.
+
+    Args:
+        ids: of contacts; unknown ones are left out.
+        lists: also read tags, segments and the do-not-contact state.
+
+    Returns:
+        Per contact `{"id", "email", "first_name", …, "points", "created_at",
+        "merged_into", "erased_at", "tags", "segments", "do_not_contact"}` and
+        each custom field under its own name.
+    """
+    found: dict[int, Facts] = {}
+    for start in range(0, len(ids), CHUNK):
+        part = list(ids[start : start + CHUNK])
+        for row in connection.execute(_CONTACTS, {"ids": part}).mappings():
+            own: Facts = dict(row)
+            # Own names win: a custom field cannot pose as one of them.
+            custom: Facts = own.pop("custom") or {}
+            facts = {**custom, **own}
+            facts["tags"] = []
+            facts["segments"] = []
+            facts["do_not_contact"] = False
+            found[row["id"]] = facts
+        if lists:
+            _add_lists(connection, found, [i for i in part if i in found])
+    return found
+
+
+def _add_lists(
+    connection: Connection, found: dict[int, Facts], ids: Sequence[int]
+) -> None:
+    for contact_id, tag in connection.execute(_TAGS, {"ids": ids}):
+        found[contact_id]["tags"].append(tag)
+    for contact_id, name in connection.execute(_SEGMENTS, {"ids": ids}):
+        found[contact_id]["segments"].append(name)
+    people = {contact_id: [found[contact_id]["email"] or ""] for contact_id in ids}
+    for contact_id, stops in find_suppressions(connection, people).items():
+        found[contact_id]["do_not_contact"] = any(
+            stop.scope == "address" and stop.lifted_at is None for stop in stops
+        )
+
+
+def needs_lists(names: Iterable[str]) -> bool:
+    """Tell whether any of these fields needs `lists=True`."""
+    return not {"tags", "segments", "do_not_contact"}.isdisjoint(names)

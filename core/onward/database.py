@@ -1,0 +1,189 @@
+"""The engine and its transactions: SQLite or PostgreSQL, same text."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import Pool, StaticPool
+
+from onward.errors import ConfigError
+
+Result = TypeVar("Result")
+
+# deadlock_detected, serialization_failure: repeat the whole transaction.
+REPEATABLE = {"40P01", "40001"}
+REPEATS = 3
+
+
+class Repeat(Exception):
+    """Somebody else was first; do the whole transaction again."""
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _loads(text: str | bytes | float) -> object:
+    # SQLite keeps a lone number of a JSON column as a number, not as its text.
+    return orjson.loads(text) if isinstance(text, (str, bytes)) else text
+
+
+class Database:
+    """One database, opened on first use.
+
+    Args:
+        url: an SQLAlchemy address; `sqlite://` alone is in memory.
+        durability: `normal` survives kill -9, `power` a power cut as well.
+    """
+
+    def __init__(self, url: str, *, durability: str = "normal") -> None:
+        self.url = url
+        self.durability = durability
+        self._reader: Engine | None = None
+        self._writer: Engine | None = None
+        self._new_locks()
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ConfigError(
+                f'database_url "{url.partition("://")[0]}…" is no database address; '
+                "write for example sqlite:///onward.db or "
+                "postgresql+psycopg://user@host/name"
+            ) from None
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.path = (
+            Path(parsed.database)
+            if self.is_sqlite and parsed.database not in (None, "", ":memory:")
+            else None
+        )
+        self.in_memory = self.is_sqlite and self.path is None
+
+    def _new_locks(self) -> None:
+        self._opening = threading.Lock()
+        # SQLite has one writer. Waiting for it in our own lock is immediate;
+        # SQLite's busy handler sleeps.
+        self._turn = threading.RLock()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; made on first use."""
+        return self._engines()[0]
+
+    def _engines(self) -> tuple[Engine, Engine]:
+        """Return the engines of readers and writers: on PostgreSQL the same."""
+        if self._reader is None or self._writer is None:
+            with self._opening:
+                if self._reader is None or self._writer is None:
+                    reader = self._open("BEGIN")
+                    # A deferred transaction that turns into a writer can fail at
+                    # once with "database is locked"; one that says so at the
+                    # start waits its turn.
+                    self._writer = (
+                        self._open("BEGIN IMMEDIATE", reader.pool)
+                        if self.is_sqlite
+                        else reader
+                    )
+                    self._reader = reader
+        return self._reader, self._writer
+
+    def _open(self, begin: str, memory: Pool | None = None) -> Engine:
+        options: dict[str, Any] = {
+            "json_serializer": _dumps,
+            "json_deserializer": _loads,
+        }
+        if self.in_memory and memory is not None:
+            options["pool"] = memory  # one connection is the database
+        elif self.in_memory:
+            options |= {
+                "poolclass": StaticPool,
+                "connect_args": {"check_same_thread": False},
+            }
+        elif self.is_sqlite:
+            options |= {
+                "connect_args": {"check_same_thread": False, "timeout": 30},
+                "pool_size": 20,
+                "max_overflow": 20,
+            }
+        else:
+            options |= {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+        engine = create_engine(self.url, **options)
+        if self.is_sqlite:
+            _prepare_sqlite(engine, begin, full=self.durability == "power")
+        return engine
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """Open a transaction that may write; commits at the end."""
+        turn = self._turn if self.is_sqlite else nullcontext()
+        with turn, self._engines()[1].connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """Open a transaction that only reads."""
+        # In memory there is one connection for everybody: take turns.
+        turn = self._turn if self.in_memory else nullcontext()
+        with turn, self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in one write transaction, repeated on a deadlock.
+
+        Args:
+            work: called with the connection; may be repeated up to three times,
+                so everything it does must be in the transaction.
+        """
+        for left in range(REPEATS, -1, -1):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except Repeat:
+                if not left:
+                    raise
+            except DBAPIError as error:
+                if not left or getattr(error.orig, "sqlstate", "") not in REPEATABLE:
+                    raise
+        raise AssertionError("unreachable")  # the last turn returned or raised
+
+    def close(self) -> None:
+        """Close every connection; the next use opens anew."""
+        self._forget(close=True)
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections without closing them.
+
+        Locks may have been held by a thread that this process does not have.
+        """
+        self._new_locks()
+        if not self.in_memory:  # what is in memory was copied, and is ours now
+            self._forget(close=False)
+
+    def _forget(self, *, close: bool) -> None:
+        for engine in (self._reader, self._writer):
+            if engine is not None:
+                engine.dispose(close=close)
+        self._reader = self._writer = None
+
+
+def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:
+    @event.listens_for(engine.pool, "connect")
+    def set_up(raw: Any, record: object) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+        raw.execute("PRAGMA temp_store=MEMORY")
+
+    def do_begin(raw: Any) -> None:
+        raw.execute(begin)
+
+    # Not by the engine's "begin" event: any engine event makes SQLAlchemy look
+    # for listeners at every statement, a fifth of what a short one costs.
+    setattr(engine.dialect, "do_begin", do_begin)  # noqa: B010 - typed as a method

@@ -1,0 +1,1 @@
+"""From a waiting row to the truth about it."""

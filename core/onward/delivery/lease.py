@@ -1,0 +1,103 @@
+"""Who may work on something now: one lease primitive for all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, update
+
+from onward.database import Database
+from onward.errors import Fenced
+from onward.models import Lease, table
+from onward.sql import PerDialect
+
+leases = table(Lease)
+
+_TAKE = PerDialect(
+    lambda insert: (
+        insert(leases)
+        .values(name=bindparam("name"), fence=1, until=bindparam("until"))
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "fence": leases.c.fence + 1,
+                "until": insert(leases).excluded.until,
+            },
+            where=leases.c.until < bindparam("now", type_=leases.c.until.type),
+        )
+        .returning(leases.c.fence)
+    )
+)
+_MINE = (leases.c.name == bindparam("of"), leases.c.fence == bindparam("mine"))
+_RENEW = update(leases).where(*_MINE).values(until=bindparam("to"))
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease this process holds.
+
+    Args:
+        fence: rises with every holder; everything done under an older one is
+            refused.
+        until: when it ends unless renewed.
+    """
+
+    database: Database
+    name: str
+    fence: int
+    until: datetime
+    length: timedelta
+    clock: Callable[[], datetime]
+    lost: bool = field(default=False)
+
+    def renew(self, *, always: bool = False) -> None:
+        """Prolong it when less than half is left.
+
+        Raises:
+            Fenced: somebody else took it meanwhile.
+        """
+        now = self.clock()
+        if self.lost:
+            raise Fenced
+        if not always and self.until - now > self.length / 2:
+            return
+        until = now + self.length
+        with self.database.write() as connection:
+            row = {"of": self.name, "mine": self.fence, "to": until}
+            if connection.execute(_RENEW, row).rowcount != 1:
+                self.lost = True
+                raise Fenced
+        self.until = until
+
+    def release(self) -> None:
+        """Let the next one in at once; keeps the fence."""
+        with self.database.write() as connection:
+            row = {
+                "of": self.name,
+                "mine": self.fence,
+                "to": self.clock() - timedelta(microseconds=1),
+            }
+            connection.execute(_RENEW, row)
+
+
+def take(
+    database: Database,
+    name: str,
+    length: timedelta,
+    clock: Callable[[], datetime],
+) -> Held | None:
+    """Take a lease that nobody holds, or return None.
+
+    Taking it raises the fence, so the holder before can store nothing more.
+    """
+    now = clock()
+    until = now + length
+    with database.write() as connection:
+        fence = connection.execute(
+            _TAKE(connection), {"name": name, "until": until, "now": now}
+        ).scalar()
+    if fence is None:
+        return None
+    return Held(database, name, fence, until, length, clock)

@@ -1,0 +1,227 @@
+"""Deliveries for people: filtered, one by one, with their causes and tries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import Executable, RowMapping, Select, and_, or_, select
+
+from onward.config.problems import did_you_mean
+from onward.connections.state import UNRESOLVED, named
+from onward.contacts.values import clean_email
+from onward.errors import InputError
+from onward.models import (
+    Attempt,
+    Cause,
+    Connection,
+    Contact,
+    Identity,
+    OutcomeRow,
+    Push,
+    PushState,
+    RemoteSegmentRow,
+    table,
+)
+
+pushes = table(Push)
+contacts = table(Contact)
+identities = table(Identity)
+connections = table(Connection)
+remote_segments = table(RemoteSegmentRow)
+causes = table(Cause)
+outcomes = table(OutcomeRow)
+attempts = table(Attempt)
+
+HELD = "held"
+STATES = (*(state.value for state in PushState), HELD)
+
+_ALL = (
+    select(
+        pushes,
+        contacts.c.email,
+        connections.c.name.label("connection"),
+    )
+    .outerjoin(contacts, contacts.c.id == pushes.c.contact_id)
+    .outerjoin(connections, connections.c.id == pushes.c.connection_id)
+    .order_by(pushes.c.id)
+)
+_IS_HELD = and_(
+    pushes.c.state == "waiting",
+    or_(
+        and_(connections.c.enabled, connections.c.paused_code != ""),
+        select(remote_segments.c.id)
+        .where(
+            remote_segments.c.connection_id == pushes.c.connection_id,
+            remote_segments.c.id == pushes.c.segment,
+            remote_segments.c.paused_why != "",
+        )
+        .exists(),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which deliveries; what is empty filters nothing.
+
+    Args:
+        state: of a push, or `held`: waiting for a person.
+        since, until: when it was queued, both included.
+    """
+
+    state: str = ""
+    code: str = ""
+    connection: str = ""
+    email: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def list_deliveries(transaction: Transaction, wanted: Wanted) -> Iterator[RowMapping]:
+    """Yield every matching row, oldest first, in little memory.
+
+    Raises:
+        InputError: there is no such state or connection, or the address is none.
+    """
+    found = _ALL
+    if wanted.state and wanted.state not in STATES:
+        raise InputError(
+            f'there is no state "{wanted.state}"'
+            f"{did_you_mean(wanted.state, STATES)}; there are: {', '.join(STATES)}"
+        )
+    if wanted.state == HELD:
+        found = found.where(_IS_HELD)
+    elif wanted.state:
+        found = found.where(pushes.c.state == wanted.state)
+    if wanted.code:
+        found = found.where(pushes.c.code == wanted.code)
+    if wanted.connection:
+        state = named(transaction, wanted.connection)
+        found = found.where(pushes.c.connection_id == state.id)
+    if wanted.email:
+        found = _of(transaction, found, clean_email(wanted.email))
+    if wanted.since is not None:
+        found = found.where(pushes.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        found = found.where(pushes.c.created_at <= wanted.until)
+    rows = transaction.execution_options(yield_per=1_000).execute(found)
+    return iter(rows.mappings())
+
+
+def _of(transaction: Transaction, found: Select[Any], email: str) -> Select[Any]:
+    """Keep the rows of whoever has this address, those of merged contacts too."""
+    who = transaction.execute(
+        select(identities.c.contact_id).where(
+            identities.c.kind == "email", identities.c.value == email
+        )
+    ).scalar()
+    return found.where(
+        or_(contacts.c.id == (who or 0), contacts.c.merged_into == (who or 0))
+    )
+
+
+def read_deliveries(
+    transaction: Transaction, *, ids: Sequence[int]
+) -> list[RowMapping]:
+    """Return rows by their ids."""
+    found = transaction.execute(_ALL.where(pushes.c.id.in_(ids)))
+    return list(found.mappings())
+
+
+def delivery_document(row: RowMapping) -> dict[str, Any]:
+    """Return what a delivery is to the outside; its keys are a promise."""
+    segment = row["segment"]
+    return {
+        "id": row["id"],
+        "state": row["state"],
+        "code": row["code"],
+        "reason": row["reason"],
+        "connection": row["connection"] or "",
+        "contact_id": row["contact_id"],
+        "email": row["email"] or "",
+        # Not resolved yet: it has no id.
+        "segment": "" if segment.startswith(UNRESOLVED) else segment,
+        "tries": row["tries"],
+        "due_at": row["due_at"],
+        "created_at": row["created_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One delivery with everything that is known of it.
+
+    Args:
+        attempts: the batches it was part of, requests and answers redacted.
+    """
+
+    delivery: dict[str, Any]
+    causes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    outcomes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The delivery with three more keys."""
+        return {
+            **self.delivery,
+            "causes": self.causes,
+            "outcomes": self.outcomes,
+            "attempts": self.attempts,
+        }
+
+
+def show_delivery(transaction: Transaction, push_id: int) -> Shown:
+    """Return one delivery.
+
+    Raises:
+        InputError: there is none of this number.
+    """
+    row = next(iter(read_deliveries(transaction, ids=[push_id])), None)
+    if row is None:
+        raise InputError(
+            f"there is no delivery {push_id}; `onward deliveries` lists them"
+        )
+    why = _rows(
+        transaction,
+        select(causes.c.at, causes.c.kind, causes.c.key, causes.c.event_id)
+        .where(causes.c.push_id == push_id)
+        .order_by(causes.c.id),
+    )
+    tries = _rows(
+        transaction,
+        select(
+            outcomes.c.at,
+            outcomes.c.kind,
+            outcomes.c.code,
+            outcomes.c.reason,
+            outcomes.c.attempt_id,
+        )
+        .where(outcomes.c.push_id == push_id)
+        .order_by(outcomes.c.id),
+    )
+    batches = {one["attempt_id"] for one in tries if one["attempt_id"] is not None}
+    sent = _rows(
+        transaction,
+        select(
+            attempts.c.id,
+            attempts.c.kind,
+            attempts.c.size,
+            attempts.c.started_at,
+            attempts.c.finished_at,
+            attempts.c.error,
+            attempts.c.exchanges,
+        )
+        .where(attempts.c.id.in_(batches))
+        .order_by(attempts.c.id),
+    )
+    return Shown(delivery_document(row), why, tries, sent)
+
+
+def _rows(transaction: Transaction, found: Executable) -> list[dict[str, Any]]:
+    return [dict(row) for row in transaction.execute(found).mappings()]

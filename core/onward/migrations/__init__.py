@@ -1,0 +1,1 @@
+"""The database's history: expand in one release, contract in the next."""

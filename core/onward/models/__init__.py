@@ -1,0 +1,62 @@
+"""The tables. Import rows and tables from here."""
+
+from onward.models.columns import UTCDateTime, table
+from onward.models.connections import (
+    Connection,
+    Limiter,
+    Memory,
+    RemoteContactRow,
+    RemoteSegmentRow,
+)
+from onward.models.contacts import (
+    Consent,
+    Contact,
+    ContactSegment,
+    ContactTag,
+    CustomField,
+    Identity,
+    ImportReport,
+    Segment,
+    Suppression,
+)
+from onward.models.delivery import (
+    OPEN_STATES,
+    Attempt,
+    Cause,
+    Lease,
+    OutcomeRow,
+    Push,
+    PushState,
+)
+from onward.models.events import Claim, Event, Job, Ledger, Setting
+
+__all__ = [
+    "OPEN_STATES",
+    "Attempt",
+    "Cause",
+    "Claim",
+    "Connection",
+    "Consent",
+    "Contact",
+    "ContactSegment",
+    "ContactTag",
+    "CustomField",
+    "Event",
+    "Identity",
+    "ImportReport",
+    "Job",
+    "Lease",
+    "Ledger",
+    "Limiter",
+    "Memory",
+    "OutcomeRow",
+    "Push",
+    "PushState",
+    "RemoteContactRow",
+    "RemoteSegmentRow",
+    "Segment",
+    "Setting",
+    "Suppression",
+    "UTCDateTime",
+    "table",
+]

@@ -1,0 +1,144 @@
+"""Tables of what is still to be done and what became of it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Index, text
+from sqlmodel import Field, SQLModel
+
+from onward.models.columns import BigId, moment, moment_or_none, row_id
+
+
+class PushState(StrEnum):
+    """Where a push is in its life."""
+
+    WAITING = "waiting"
+    """To be sent when due; without due time until the visitor has an e-mail."""
+    SENDING = "sending"
+    """Claimed by the worker that holds the connection's lease."""
+    SUBMITTED = "submitted"
+    """Handed to a job of the service."""
+    DELIVERED = "delivered"
+    """The service has it and confirmed it."""
+    UNCHANGED = "unchanged"
+    """Nothing had to be sent."""
+    SKIPPED = "skipped"
+    """Must not or need not be sent."""
+    FAILED = "failed"
+    """Refused for good, or out of tries."""
+    CANCELLED = "cancelled"
+    """Taken back before it was sent."""
+
+
+OPEN_STATES = (PushState.WAITING, PushState.SENDING, PushState.SUBMITTED)
+# Literal text: as parameters PostgreSQL's generic plan no longer matches the
+# partial index to ON CONFLICT (seen after the tenth execution).
+OPEN_SQL = "state IN ('waiting', 'sending', 'submitted')"
+
+
+class Push(SQLModel, table=True):
+    """This contact to this connection: at most one open row per segment.
+
+    `sent_at` on a waiting row means its last send may have arrived: read back
+    before anything is sent again.
+    """
+
+    __tablename__ = "push"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index(
+            "push_open",
+            "connection_id",
+            "contact_id",
+            "segment",
+            unique=True,
+            sqlite_where=text(OPEN_SQL),
+            postgresql_where=text(OPEN_SQL),
+        ),
+        Index(
+            "push_due",
+            "connection_id",
+            "priority",
+            "due_at",
+            "id",
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
+        Index("push_contact", "contact_id", "id"),
+        Index("push_state", "state", "id"),
+    )
+
+    id: int | None = row_id()
+    connection_id: int = Field(sa_type=BigId)
+    contact_id: int = Field(sa_type=BigId)
+    segment: str = ""
+    state: str = PushState.WAITING.value
+    priority: int = 0
+    due_at: datetime | None = moment_or_none()
+    tries: int = 0
+    again: bool = False
+    force: bool = False
+    fence: int = Field(default=0, sa_type=BigId)
+    sent_at: datetime | None = moment_or_none()
+    code: str = ""
+    reason: str = ""
+    map_version: str = ""
+    remote_id: str = ""
+    job: str = ""
+    created_at: datetime = moment(index=True)
+    finished_at: datetime | None = moment_or_none()
+
+
+class Cause(SQLModel, table=True):
+    """Why a push exists; many per push."""
+
+    __tablename__ = "cause"  # pyright: ignore[reportAssignmentType]
+
+    id: int | None = row_id()
+    push_id: int = Field(sa_type=BigId, index=True)
+    kind: str
+    key: str = ""
+    event_id: int | None = Field(default=None, sa_type=BigId, index=True)
+    replay_of: int | None = Field(default=None, sa_type=BigId)
+    at: datetime = moment()
+
+
+class Attempt(SQLModel, table=True):
+    """One batch that was sent: its requests and answers once, redacted."""
+
+    __tablename__ = "attempt"  # pyright: ignore[reportAssignmentType]
+
+    id: int | None = row_id()
+    connection_id: int = Field(sa_type=BigId, index=True)
+    segment: str = ""
+    kind: str = "push"
+    size: int = 0
+    fence: int = Field(default=0, sa_type=BigId)
+    started_at: datetime = moment()
+    finished_at: datetime | None = moment_or_none()
+    exchanges: list[Any] = Field(default_factory=list, sa_type=JSON)
+    error: str = ""
+
+
+class OutcomeRow(SQLModel, table=True):
+    """What one try of one push led to; the last one is also on the push."""
+
+    __tablename__ = "outcome"  # pyright: ignore[reportAssignmentType]
+
+    id: int | None = row_id()
+    push_id: int = Field(sa_type=BigId, index=True)
+    attempt_id: int | None = Field(default=None, sa_type=BigId, index=True)
+    kind: str
+    code: str = ""
+    reason: str = ""
+    at: datetime = moment()
+
+
+class Lease(SQLModel, table=True):
+    """Who may work on something now: the highest fence, until then."""
+
+    __tablename__ = "lease"  # pyright: ignore[reportAssignmentType]
+
+    name: str = Field(primary_key=True)
+    fence: int = Field(default=1, sa_type=BigId)
+    until: datetime = moment()

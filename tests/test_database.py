@@ -1,0 +1,396 @@
+"""Transactions: who waits for whom, what is repeated, what a fork leaves alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import bindparam, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, StatementError
+
+from onward.database import Database, Repeat
+from onward.errors import ConfigError
+from onward.models import Event, Identity, Lease, Setting, table
+from onward.sql import Among, Rows, draw_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+settings = table(Setting)
+leases = table(Lease)
+events = table(Event)
+identities = table(Identity)
+
+NOW = datetime(2026, 3, 4, 9, 0, 0, 123_456, tzinfo=UTC)
+
+
+def put(connection: Connection, name: str, value: str) -> None:
+    """Write a setting."""
+    connection.execute(insert(settings), {"name": name, "value": value})
+
+
+def names(connection: Connection) -> list[str]:
+    """The settings there are."""
+    return list(connection.execute(select(settings.c.name).order_by("name")).scalars())
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    """Do something at the same time."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+# -- transactions
+
+
+def test_write_commits_at_the_end(database: Database) -> None:
+    """What a block wrote is there afterwards; what raised is not."""
+    with database.write() as connection:
+        put(connection, "kept", "1")
+    with suppress(RuntimeError), database.write() as connection:
+        put(connection, "lost", "1")
+        raise RuntimeError
+
+    with database.read() as connection:
+        assert names(connection) == ["kept"]
+
+
+def test_reading_does_not_stop_writing(database: Database) -> None:
+    """While one reads, another writes and commits; the reader's view may be older."""
+    with database.read() as reader:
+        assert names(reader) == []
+
+        with database.write() as writer:
+            put(writer, "new", "1")
+
+        with database.read() as later:
+            assert names(later) == ["new"]
+
+
+def test_writing_does_not_stop_reading(database: Database) -> None:
+    """While one writes, another reads what was committed before."""
+    with database.write() as writer:
+        put(writer, "new", "1")
+
+        with database.read() as reader:
+            assert names(reader) == []
+
+
+def test_writers_take_turns(database: Database) -> None:
+    """Eight threads that count the same number up lose nothing."""
+    with database.write() as connection:
+        put(connection, "count", "0")
+
+    def count_up() -> None:
+        for _ in range(10):
+            with database.write() as connection:
+                counted = settings.c.name == "count"
+                asked = select(settings.c.value).where(counted).with_for_update()
+                now = int(connection.execute(asked).scalar_one())
+                connection.execute(
+                    update(settings).where(counted).values(value=now + 1)
+                )
+
+    threads = [in_thread(count_up) for _ in range(8)]
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        assert connection.execute(select(settings.c.value)).scalar_one() == "80"
+
+
+def test_memory_is_one_database_for_all_threads() -> None:
+    """In memory, threads take turns on the one connection there is."""
+    database = Database("sqlite://")
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE counter (n INTEGER)"))
+        connection.execute(text("INSERT INTO counter VALUES (0)"))
+
+    def count_up() -> None:
+        for _ in range(20):
+            with database.write() as connection:
+                connection.execute(text("UPDATE counter SET n = n + 1"))
+            with database.read() as connection:
+                connection.execute(text("SELECT n FROM counter")).scalar_one()
+
+    threads = [in_thread(count_up) for _ in range(4)]
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT n FROM counter")).scalar_one() == 80
+    database.close()
+
+
+@pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("power", 2)])
+def test_durability_is_sqlites_own(
+    durability: str, level: int, sqlite_url: str
+) -> None:
+    """`normal` syncs at checkpoints, `power` at every commit; both use a WAL."""
+    database = Database(sqlite_url, durability=durability)
+
+    with database.write() as connection:
+        found = connection.execute(text("PRAGMA synchronous")).scalar_one()
+        journal = connection.execute(text("PRAGMA journal_mode")).scalar_one()
+
+    assert (found, journal) == (level, "wal")
+    database.close()
+
+
+# -- repeating
+
+
+def test_repeat_is_tried_three_times_more(database: Database) -> None:
+    """A transaction that asks for it is repeated three times, whole."""
+    tries: list[list[str]] = []
+
+    def work(connection: Connection) -> str:
+        tries.append(names(connection))
+        put(connection, f"try {len(tries)}", "")
+        if len(tries) < 4:
+            raise Repeat
+        return "done"
+
+    assert database.run(work) == "done"
+
+    assert tries == [[], [], [], []]
+    with database.read() as connection:
+        assert names(connection) == ["try 4"]
+
+
+def test_repeat_gives_up(database: Database) -> None:
+    """What still asks for it after three repeats is an error, and leaves nothing."""
+    tries: list[int] = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        put(connection, "try", "")
+        raise Repeat
+
+    with pytest.raises(Repeat):
+        database.run(work)
+
+    assert len(tries) == 4
+    with database.read() as connection:
+        assert names(connection) == []
+
+
+def test_other_errors_are_not_repeated(database: Database) -> None:
+    """A statement that cannot work fails at once."""
+    tries: list[int] = []
+
+    def work(connection: Connection) -> None:
+        tries.append(1)
+        connection.execute(text("SELECT nothing FROM nowhere"))
+
+    with pytest.raises(DBAPIError):
+        database.run(work)
+
+    assert len(tries) == 1
+
+
+@pytest.mark.postgres
+def test_deadlock_is_repeated(postgres_url: str) -> None:
+    """Two transactions that lock two rows crosswise both get done."""
+    database = Database(postgres_url)
+    with database.write() as connection:
+        put(connection, "a", "")
+        put(connection, "b", "")
+    both_hold_one = threading.Barrier(2, timeout=30)
+    met: list[str] = []
+
+    def lock(first: str, second: str) -> None:
+        def work(connection: Connection) -> None:
+            for name in (first, second):
+                named = settings.c.name == name
+                change = settings.c.value + first
+                connection.execute(update(settings).where(named).values(value=change))
+                if name == first and len(met) < 2:
+                    met.append(name)
+                    both_hold_one.wait()
+
+        database.run(work)
+
+    threads = [in_thread(lambda: lock("a", "b")), in_thread(lambda: lock("b", "a"))]
+    for thread in threads:
+        thread.join()
+
+    with database.read() as connection:
+        values = connection.execute(select(settings.c.value)).scalars().all()
+    assert ["".join(sorted(value)) for value in values] == ["ab", "ab"]
+    database.close()
+
+
+# -- moments
+
+
+def test_moments_come_back_aware(database: Database) -> None:
+    """A moment of any zone comes back as the same moment, in UTC."""
+    tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
+    with database.write() as connection:
+        connection.execute(insert(leases), {"name": "a", "fence": 1, "until": tokyo})
+
+    with database.read() as connection:
+        found = connection.execute(select(leases.c.until)).scalar_one()
+
+    assert found == NOW
+    assert found.utcoffset() == timedelta(0)
+
+
+def test_naive_moments_are_refused(database: Database) -> None:
+    """A moment without a zone is never stored, whichever way it is written."""
+    naive = NOW.replace(tzinfo=None)
+    add = Rows(lambda insert: insert(leases), list(leases.c))
+    row = {"name": "a", "fence": 1, "until": naive}
+
+    with database.write() as connection:
+        with pytest.raises(StatementError, match="without a time zone"):
+            connection.execute(insert(leases), row)
+        with pytest.raises(ValueError, match="without a time zone"):
+            add(connection, [tuple(row.values())])
+        assert connection.execute(select(leases)).all() == []
+
+
+# -- the statements of the hot paths
+
+
+def test_rows_are_written_as_sqlalchemy_writes_them(database: Database) -> None:
+    """Rows written by the thousand read back like those of a plain insert."""
+    add = Rows(
+        lambda insert: insert(events).on_conflict_do_nothing().returning(events.c.id),
+        list(events.c),
+    )
+    data = {"form": "ünï — 你", "n": [1, 2.5, None, True]}
+    plain = {
+        "source": "api",
+        "key": None,
+        "body_hash": "",
+        "action": "form.submitted",
+        "contact_id": 7,
+        "data": data,
+        "occurred_at": NOW,
+        "created_at": NOW,
+        "result": {},
+    }
+
+    with database.write() as connection:
+        connection.execute(insert(events), plain)
+        ids = draw_ids(connection, events, 4_000)
+        made = sorted(
+            row[0] for row in add(connection, [(id_, *plain.values()) for id_ in ids])
+        )
+        found = connection.execute(select(events).order_by(events.c.id)).all()
+
+    assert len(set(made)) == 4_000
+    assert made == [row.id for row in found[1:]]
+    assert all(row[1:] == found[0][1:] for row in found)
+    assert dict(found[-1]._mapping) == {"id": made[-1], **plain}
+
+
+def test_rows_say_which_were_taken(database: Database) -> None:
+    """Of rows whose key is there already, only the new ones are returned."""
+    add = Rows(
+        lambda insert: (
+            insert(identities).on_conflict_do_nothing().returning(identities.c.value)
+        ),
+        list(identities.c),
+    )
+
+    with database.write() as connection:
+        first = add(connection, [("email", "a", 1), ("email", "b", 2)])
+        second = add(connection, [("email", "b", 3), ("email", "c", 3)])
+
+    assert sorted(first) == [("a",), ("b",)]
+    assert second == [("c",)]
+
+
+def test_rows_need_the_columns_in_order(database: Database) -> None:
+    """Columns given in another order than the table's are refused, not mixed up."""
+    add = Rows(lambda insert: insert(settings), [settings.c.value, settings.c.name])
+
+    with database.write() as connection:
+        with pytest.raises(AssertionError, match="in this order"):
+            add(connection, [("1", "a")])
+        assert names(connection) == []
+
+
+def test_driver_errors_are_sqlalchemys(database: Database) -> None:
+    """A row the database refuses raises what a plain insert raises, without values."""
+    add = Rows(lambda insert: insert(settings), list(settings.c))
+
+    with pytest.raises(DBAPIError) as refused, database.write() as connection:
+        add(connection, [("a", "ana@shop.example"), ("a", "ben@shop.example")])
+
+    assert "shop.example" not in str(refused.value)
+    with database.write() as connection:
+        add(connection, [("a", "ana@shop.example")])
+        assert names(connection) == ["a"]
+
+
+def test_among_finds_any_number(database: Database) -> None:
+    """A look-up among 40,000 values finds those that are there."""
+    find = Among(
+        select(identities.c.value, identities.c.contact_id).where(
+            identities.c.kind == bindparam("kind"),
+            identities.c.value.in_(bindparam("among", expanding=True)),
+        )
+    )
+    with database.write() as connection:
+        row = {"kind": "email", "value": "p39999", "contact_id": 7}
+        connection.execute(insert(identities), row)
+
+        found = find(connection, [f"p{number}" for number in range(40_000)], "email")
+
+        assert [tuple(row) for row in found] == [("p39999", 7)]
+        assert find(connection, [], "email") == []
+
+
+# -- forks and addresses
+
+
+def test_a_fork_leaves_the_parents_connections_alone(database: Database) -> None:
+    """After a fork both write on connections of their own, though a lock was held."""
+    with database.write() as connection:
+        put(connection, "before", "")
+
+    with database.write() as connection:  # the lock is held while we fork
+        child = os.fork()
+        if child == 0:
+            try:
+                database.after_fork()
+                with database.read() as reader:
+                    seen = names(reader)
+                database.close()
+                os._exit(0 if seen == ["before"] else 1)
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(child, 0)
+        put(connection, "parent", "")
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    with database.read() as connection:
+        assert names(connection) == ["before", "parent"]
+
+
+@pytest.mark.parametrize("url", ["onward.db", "", "sqlite:/onward.db"])
+def test_address_that_is_none(url: str) -> None:
+    """What is no database address is refused in one sentence with an example."""
+    with pytest.raises(ConfigError, match="is no database address; write for example"):
+        Database(url)
+
+
+def test_closed_database_opens_again(database: Database) -> None:
+    """After `close` the next use opens the database anew."""
+    with database.write() as connection:
+        put(connection, "kept", "")
+    database.close()
+
+    with database.read() as connection:
+        assert names(connection) == ["kept"]
