@@ -14,10 +14,11 @@ from .faults import Faults
 from .routes import resource_of
 from .service import Clock, Service
 from .strikes import Reply, strike
+from .switches import SWITCHES
 from .webhook_sender import WebhookSend, send_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
     from .accounts import Account, Login
@@ -147,6 +148,24 @@ class Simulator:
         """
         for name, value in switches.items():
             self.switches.set(name, value)
+
+    def described(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield every switch: name, its setting now, known values, what it is."""
+        for one in SWITCHES.values():
+            values = one.values if isinstance(one.values, tuple) else ("a number",)
+            now = str(getattr(self.switches, one.name))
+            yield one.name, now, ", ".join(values), one.what
+
+    def credentials(self, server: str) -> dict[str, str]:
+        """Return what a client needs when this is served at `server`."""
+        return {
+            "url": f"{server}/icp",
+            "app_id": self.app_id,
+            "username": self.username,
+            "password": self.password,
+            "account_id": self.account_id,
+            "client_folder_id": self.client_folder_id,
+        }
 
     # --- faults ---
 

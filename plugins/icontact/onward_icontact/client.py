@@ -1,0 +1,330 @@
+"""iContact's REST API 2.2, one method per call.
+
+Every fact here has its source in the plugin's README, section "What we know".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote
+
+from onward import (
+    Answer,
+    Api,
+    CredentialsRefused,
+    Lost,
+    Membership,
+    Rejected,
+    RemoteContact,
+    Temporary,
+)
+
+PAGE = 500
+SMALLEST_PAGE = 20
+# Rows read twice at the seam of two pages: some may vanish in between.
+OVERLAP = 10
+# Bookkeeping of a row; everything else in it is a field.
+NOT_FIELDS = frozenset({"contactId", "createDate", "status", "bounceCount"})
+STATUSES = {
+    "normal": "normal",
+    "pending": "pending",
+    "invitable": "pending",
+    "donotcontact": "opted_out",
+    "bounced": "bounced",
+    "deleted": "deleted",
+}
+IGNORED_FILTER = "ignored_filter"
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(?::00)?")
+
+Row = dict[str, Any]
+
+
+class Gone(Rejected):
+    """What the request is about does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a collection; `total` is None when the answer has none."""
+
+    rows: list[Row]
+    total: int | None
+
+
+def text_of(value: object) -> str:
+    """Return a wire value as text: null and "" are the same, ids are texts."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value).strip()
+
+
+def record(row: Row) -> RemoteContact:
+    """Return a contact row as Onward sees remote contacts."""
+    status = text_of(row.get("status"))
+    return RemoteContact(
+        remote_id=text_of(row.get("contactId")),
+        email=text_of(row.get("email")).lower(),
+        fields={
+            name: text_of(value)
+            for name, value in row.items()
+            if name not in NOT_FIELDS
+        },
+        status=STATUSES.get(status, status),
+    )
+
+
+def same(sent: str, got: str) -> bool:
+    """Tell whether a field came back as it was sent.
+
+    Line ends, an unticked box (`0` or blank), decimals and a time of midnight
+    behind a date are no difference.
+    """
+    return _normal(sent) == _normal(got)
+
+
+def _normal(text: str) -> str:
+    text = text.replace("\r\n", "\n").strip()
+    if NUMBER.fullmatch(text):
+        number = text.rstrip("0").rstrip(".") if "." in text else text
+        return "" if number in ("0", "-0") else number
+    midnight = MIDNIGHT.fullmatch(text)
+    return midnight[1] if midnight else text
+
+
+def membership(row: Row) -> Membership:
+    """Return the status of a subscription row."""
+    status = text_of(row.get("status"))
+    if status in ("normal", "pending", "unsubscribed"):
+        return cast("Membership", status)
+    return "none"
+
+
+def _number(id_: str) -> int | str:
+    """Return an id as the recorded subscriptions were sent: as a number."""
+    return int(id_) if id_.isdigit() else id_
+
+
+def _body(answer: Answer) -> Row:
+    body = answer.json()
+    if isinstance(body, dict):
+        return cast("Row", body)
+    if body == []:
+        return {}
+    sort = Temporary if answer.method == "GET" else Lost
+    raise sort(
+        "iContact answered something that is no answer to this call",
+        status=answer.status,
+        code="not_understood",
+    )
+
+
+def _words(body: Row) -> str:
+    """Return what stands beside the data (warnings and the like) as one line."""
+    said: list[str] = []
+    for name in ("errors", "warnings", "notices"):
+        entries: object = body.get(name) or []
+        several = (
+            cast("list[object]", entries) if isinstance(entries, list) else [entries]
+        )
+        said += map(str, several)
+    return " ".join("; ".join(said).split())[:300]
+
+
+def _rows(body: Row, key: str) -> list[Row]:
+    """Return the records of a collection; `null` and bare addresses are none."""
+    found: object = body.get(key)
+    rows = cast("list[object]", found) if isinstance(found, list) else []
+    return [cast("Row", row) for row in rows if isinstance(row, dict) and row]
+
+
+class Client:
+    """Calls of one account and folder.
+
+    Args:
+        account_id, folder_id: may be "" for the calls that find them out.
+    """
+
+    def __init__(self, api: Api, account_id: str, folder_id: str) -> None:
+        self.api = api
+        self._account = f"a/{quote(account_id, safe='')}"
+        self._folder = f"{self._account}/c/{quote(folder_id, safe='')}"
+
+    def _call(self, method: str, path: str, json: object = None) -> Row:
+        """Send one request and return the JSON object it is answered with.
+
+        Raises:
+            Gone: 404, or the 500 `No result for (…)` that a deleted list answers.
+            Temporary, Lost: also for a web page in place of an answer.
+        """
+        answer = self.api.request(method, path, json=json, ok={403, 404, 500})
+        # A page of HTML is some proxy's: whatever its status, it says nothing.
+        body = _body(answer)
+        if 200 <= answer.status < 300:
+            return body
+        words = _words(body)
+        why = f"({answer.status}): {words or 'no reason given'}"
+        if answer.status == 403:
+            refused = CredentialsRefused(f"iContact does not allow this {why}")
+            refused.status = 403
+            raise refused
+        if "no result for" in words.lower():
+            raise Gone(f"iContact does not have this {why}", status=404)
+        if answer.status == 500:
+            raise Temporary(f"iContact failed {why}", status=500)
+        # An account or folder it does not know says nothing about a contact.
+        sort = Rejected if "recognise" in words.lower() else Gone
+        raise sort(f"iContact does not have this {why}", status=404)
+
+    # -- collections
+
+    def pages(
+        self, path: str, key: str, query: Mapping[str, str], limit: int = PAGE
+    ) -> Iterator[Page]:
+        """GET all pages; a page that fails is asked for again, smaller.
+
+        Args:
+            query: values are written as given, so escaped already: a comma
+                separates values and stays itself, one inside a value does not.
+
+        Raises:
+            Temporary: a page came with a warning, so it is not what was asked
+                for, or the pages shifted too far to have seen every row.
+        """
+        offset = end = 0
+        before: list[Row] = []
+        while True:
+            terms = {**query, "limit": str(limit), "offset": str(offset)}
+            written = "&".join(f"{name}={value}" for name, value in terms.items())
+            try:
+                body = self._call("GET", f"{path}?{written}")
+            except (Rejected, Temporary) as error:
+                if error.status not in (400, 500) or limit <= SMALLEST_PAGE:
+                    raise
+                limit = max(limit // 5, SMALLEST_PAGE)
+                continue
+            if words := _words(body):
+                raise Temporary(
+                    f"iContact did not answer what was asked: {words}",
+                    code=IGNORED_FILTER,
+                )
+            total = text_of(body.get("total"))
+            page = Page(_rows(body, key), int(total) if total.isdigit() else None)
+            seam = before[-min(OVERLAP, len(before) // 10) :] if offset < end else []
+            if seam and page.rows and not any(row in page.rows for row in seam):
+                raise Temporary("iContact's pages shifted while they were read")
+            yield page
+            reached = offset + len(page.rows)
+            if reached <= end or page.rows == before or reached >= (page.total or 1e9):
+                return
+            end, before = reached, page.rows
+            offset = reached - min(OVERLAP, len(before) // 10)
+
+    def _all(self, path: str, key: str) -> Iterator[Row]:
+        for page in self.pages(path, key, {}):
+            yield from page.rows
+
+    def accounts(self) -> Iterator[Row]:
+        """GET every account these credentials can see."""
+        return self._all("a/", "accounts")
+
+    def folders(self) -> Iterator[Row]:
+        """GET every client folder of the account."""
+        return self._all(f"{self._account}/c/", "clientfolders")
+
+    def lists(self) -> Iterator[Row]:
+        """GET every list."""
+        return self._all(f"{self._folder}/lists", "lists")
+
+    def custom_fields(self) -> Iterator[Row]:
+        """GET every custom field."""
+        return self._all(f"{self._folder}/customfields", "customfields")
+
+    def contacts(self, query: Mapping[str, str], limit: int = PAGE) -> Iterator[Page]:
+        """GET contacts of the whole folder, on lists or not."""
+        terms = {"status": "total", **query}
+        return self.pages(f"{self._folder}/contacts", "contacts", terms, limit)
+
+    def subscriptions(self, list_id: str, status: str) -> Iterator[Page]:
+        """GET the memberships of a list that have this status."""
+        terms = {"listId": quote(list_id, safe=""), "status": status}
+        return self.pages(f"{self._folder}/subscriptions", "subscriptions", terms)
+
+    # -- one thing
+
+    def _get(self, collection: str, id_: str, key: str) -> Row | None:
+        path = f"{self._folder}/{collection}/{quote(id_, safe='')}"
+        try:
+            row = self._call("GET", path).get(key)
+        except Gone:
+            return None
+        if not isinstance(row, dict):
+            raise Temporary(f"iContact answered without the {key} that was asked for")
+        return cast("Row", row)
+
+    def list_exists(self, list_id: str) -> bool:
+        """Tell whether a list is still there."""
+        return self._get("lists", list_id, "list") is not None
+
+    def contact(self, contact_id: str) -> RemoteContact | None:
+        """GET one contact with all its fields; None when it does not exist."""
+        row = self._get("contacts", contact_id, "contact")
+        return None if row is None else record(row)
+
+    def membership(self, list_id: str, contact_id: str) -> Membership:
+        """GET the membership of one contact on one list."""
+        row = self._get("subscriptions", f"{list_id}_{contact_id}", "subscription")
+        return "none" if row is None else membership(row)
+
+    # -- writing
+
+    def create(
+        self, contacts: Sequence[Mapping[str, str]]
+    ) -> tuple[list[RemoteContact], str]:
+        """POST new contacts; return those that came back, and the warnings.
+
+        Only for addresses the folder does not have: fields left out of an
+        existing contact would be blanked.
+        """
+        body = self._call("POST", f"{self._folder}/contacts", list(contacts))
+        return [record(row) for row in _rows(body, "contacts")], _words(body)
+
+    def update(
+        self, contact_id: str, fields: Mapping[str, str]
+    ) -> tuple[RemoteContact, str]:
+        """POST changed fields of one contact; the others stay as they are.
+
+        Raises:
+            Gone: there is no such contact.
+            Rejected: it answered without the contact.
+        """
+        path = f"{self._folder}/contacts/{quote(contact_id, safe='')}"
+        body = self._call("POST", path, dict(fields))
+        row, words = body.get("contact"), _words(body)
+        if not isinstance(row, dict):
+            raise Rejected(words or "iContact did not show the contact it changed")
+        return record(cast("Row", row)), words
+
+    def subscribe(
+        self, list_id: str, contact_ids: Iterable[str], status: str
+    ) -> tuple[dict[str, Membership], str]:
+        """POST memberships; return contact id → what came back, and the words.
+
+        An empty answer is no success: it may be a duplicate or a refusal.
+        """
+        wished = [
+            {"contactId": _number(id_), "listId": _number(list_id), "status": status}
+            for id_ in contact_ids
+        ]
+        body = self._call("POST", f"{self._folder}/subscriptions", wished)
+        found: dict[str, Membership] = {
+            text_of(row.get("contactId")): membership(row)
+            for row in _rows(body, "subscriptions")
+            if text_of(row.get("listId")) == list_id
+        }
+        return found, _words(body)

@@ -1,0 +1,239 @@
+"""Push one batch: find, check consent, create, change, subscribe, believe nothing.
+
+A contact that exists is never POSTed through the collection (that blanks what is
+left out), never PUT, and nobody who opted out is subscribed. Everything is read
+before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from onward import (
+    Item,
+    Membership,
+    Outcome,
+    Rejected,
+    RemoteContact,
+    RemoteSegment,
+)
+from onward_icontact.client import Client, Gone, same
+from onward_icontact.finding import find_all, id_of, newest_id, saw_newest
+from onward_icontact.reading import blaming_list
+from onward_icontact.subscribing import (
+    FRESH,
+    Known,
+    check_created,
+    check_members,
+    delivered,
+    stopped,
+    subscribe,
+    unsubscribed,
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done with the items of a batch."""
+
+    new: list[Item] = field(default_factory=list[Item])
+    known: list[Known] = field(default_factory=list[Known])
+    ended: list[Outcome] = field(default_factory=list[Outcome])
+
+
+def push_batch(
+    client: Client, batch: Sequence[Item], segment: RemoteSegment | None
+) -> Iterator[Outcome]:
+    """Yield one outcome per item, each as soon as it is known.
+
+    Raises:
+        SegmentGone: the list was deleted, whichever call stumbled over it.
+    """
+    with blaming_list(client, segment):
+        yield from _push(client, batch, segment)
+
+
+def _push(
+    client: Client, batch: Sequence[Item], segment: RemoteSegment | None
+) -> Iterator[Outcome]:
+    plan = _look_up(client, batch)
+    if segment is not None and plan.known:
+        check_members(client, segment, plan.known)
+        plan.ended += [unsubscribed(one, segment) for one in plan.known if one.has_left]
+    yield from plan.ended
+    read_at = client.api.now()
+    written: list[Known] = []
+    known = [one for one in plan.known if not one.has_left]
+    changed = client.api.each(lambda one: _change(client, one), known)
+    for result in chain(_create(client, plan.new), changed):
+        if isinstance(result, Outcome):
+            yield result
+        else:
+            written.append(result)
+    if segment is None:
+        yield from map(delivered, written)
+        return
+    revived = [one for one in written if one.member is None]
+    if revived:
+        check_created(client, segment, revived)
+    old = {one.item.push_id for one in known if one.member == "none"}
+    if old and client.api.now() - read_at > FRESH:
+        again = [one for one in written if one.item.push_id in old]
+        check_members(client, segment, again)
+    yield from subscribe(client, segment, written)
+
+
+# -- who exists
+
+
+def _look_up(client: Client, batch: Sequence[Item]) -> Plan:
+    rows = find_all(client, [item.email for item in batch])
+    plan = Plan()
+    taken: set[str] = set()
+    # Those we know first: whoever else has their address is another contact.
+    for item in sorted(batch, key=lambda item: not item.remote_id):
+        contact = rows.get(item.email)
+        if item.remote_id and (contact is None or contact.remote_id != item.remote_id):
+            ours = client.contact(item.remote_id)
+            if ours is None or ours.status == "deleted":
+                # Purged or deleted; somebody may have made the address again.
+                contact = contact or RemoteContact(item.remote_id, status="deleted")
+            elif contact is None or contact.status == "deleted":
+                contact = ours  # its address changed, on either side
+            else:
+                plan.ended.append(_address_taken(item, contact))
+                continue
+        if contact is None or (contact.status == "deleted" and item.consent):
+            plan.new.append(item)
+        elif contact.remote_id in taken:
+            plan.ended.append(_address_taken(item, contact))
+        elif (outcome := stopped(item, contact)) is not None:
+            plan.ended.append(outcome)
+        else:
+            taken.add(contact.remote_id)
+            plan.known.append(Known(item, contact))
+    return plan
+
+
+def _address_taken(item: Item, contact: RemoteContact) -> Outcome:
+    why = f"the address belongs to another iContact contact ({contact.remote_id})"
+    return item.rejected("address_taken", why)
+
+
+# -- writing
+
+
+def _create(client: Client, items: Sequence[Item]) -> Iterator[Known | Outcome]:
+    """POST new contacts; those that do not come back are isolated.
+
+    Warnings do not say whom they mean; alone, each one's is its own.
+    """
+    if not items:
+        return
+    newest = newest_id(client)
+    returned, words = client.create([_new_body(item) for item in items])
+    client.api.learn(contact for contact in returned if contact.remote_id)
+    saw_newest(client, map(id_of, returned))
+    by_email = {contact.email: contact for contact in returned}
+    missing: list[Item] = []
+    for item in items:
+        contact = by_email.get(item.email)
+        if contact is None:
+            missing.append(item)
+        else:
+            # A lower id is somebody who was deleted and is now revived: with the
+            # opt-outs of old.
+            member: Membership | None = "none" if id_of(contact) > newest else None
+            yield _believe(Known(item, contact, member), item.fields, words)
+    if missing and len(items) == 1:
+        yield _not_created(client, missing[0], words)
+        return
+    # None at all: perhaps one of them is enough to keep the others out.
+    size = 1 if len(missing) < len(items) else (len(missing) + 1) // 2
+    for start in range(0, len(missing), size):
+        yield from _create(client, missing[start : start + size])
+
+
+def _new_body(item: Item) -> dict[str, str]:
+    filled = {name: text for name, text in item.fields.items() if text}
+    return {**filled, "email": item.email}
+
+
+def _not_created(client: Client, item: Item, words: str) -> Outcome:
+    if words:
+        return item.rejected("refused", f"iContact: {words}")
+    if find_all(client, [item.email]):
+        return item.unknown("not_shown", "iContact stored it but did not show it")
+    return item.retry("not_stored", "iContact answered 200 and stored nothing")
+
+
+def _change(client: Client, known: Known) -> Known | Outcome:
+    """Send the changed fields of one contact, and only those."""
+    item, contact = known.item, known.contact
+    # The address by itself: if that is refused, it is about the address.
+    address = {"email": item.email} if contact.email != item.email else {}
+    for part in (address, _changes(item, contact)):
+        if not part:
+            continue
+        try:
+            returned, words = client.update(contact.remote_id, part)
+        except Gone:
+            returned, words = RemoteContact(contact.remote_id, status="deleted"), ""
+        except Rejected as error:
+            if error.status not in (None, 400, 422):
+                raise
+            code = "address_taken" if part is address else "refused"
+            return item.rejected(code, error.message)
+        if part is address and returned.email == contact.email:
+            why = words or "it kept the old address"
+            return item.rejected("address_taken", f"iContact: {why}")
+        result = _believe(replace(known, contact=returned), part, words)
+        if isinstance(result, Outcome):
+            return result
+        known = result
+    return known
+
+
+def _changes(item: Item, contact: RemoteContact) -> dict[str, str]:
+    """Return what differs; a field the row does not show is sent if we changed it."""
+    changes: dict[str, str] = {}
+    for name, text in item.fields.items():
+        there = _shown(contact, name)
+        if name == "email":
+            continue
+        if there is None:
+            if name in item.changed or item.force:
+                changes[name] = text
+        elif not same(text, there):
+            changes[name] = text
+    return changes
+
+
+def _shown(contact: RemoteContact, name: str) -> str | None:
+    """Return a field by its name in any case: who lower-cases what is not known."""
+    if name in contact.fields:
+        return contact.fields[name]
+    for other, text in contact.fields.items():
+        if other.lower() == name.lower():
+            return text
+    return None
+
+
+def _believe(known: Known, sent: Mapping[str, str], words: str) -> Known | Outcome:
+    """Compare the echo with what was sent."""
+    item, contact = known.item, known.contact
+    if (outcome := stopped(item, contact)) is not None:
+        return outcome
+    if not contact.remote_id or contact.email != item.email:
+        return item.unknown("not_shown", "iContact answered with another contact")
+    wrong = [
+        name
+        for name, text in sent.items()
+        if name != "email" and not same(text, _shown(contact, name) or "")
+    ]
+    if wrong:
+        known.altered = f"iContact stored {', '.join(wrong)} differently than sent"
+        known.altered += f": {words}" if words else ""
+    return known

@@ -1,0 +1,129 @@
+"""What iContact has of some people now: rows, members, memberships."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from onward import (
+    Item,
+    Membership,
+    Rejected,
+    RemoteContact,
+    RemoteSegment,
+    SegmentGone,
+    Temporary,
+)
+from onward_icontact.client import Client, Row, membership, text_of
+from onward_icontact.finding import find_all
+
+
+def require_list(client: Client, segment: RemoteSegment) -> None:
+    """Raise SegmentGone when the list is not there any more."""
+    if not client.list_exists(segment.id):
+        raise SegmentGone(
+            f'the list "{segment.name}" ({segment.id}) was deleted in iContact; '
+            "choose another, or restore it there and resume"
+        )
+
+
+@contextmanager
+def blaming_list(
+    client: Client, segment: RemoteSegment | None
+) -> Generator[None, None, None]:
+    """Turn any refusal that follows from a deleted list into SegmentGone.
+
+    A deleted list answers 500 where other missing things answer 404, and what
+    other calls answer that name it is not known.
+    """
+    try:
+        yield
+    except (Rejected, Temporary) as error:
+        if segment is not None and error.status in (400, 404, 500):
+            require_list(client, segment)
+        raise
+
+
+def read_contacts(
+    client: Client, batch: Sequence[Item], segment: RemoteSegment | None
+) -> Iterator[RemoteContact]:
+    """Yield the contacts of a batch as they are there, if they are there.
+
+    Raises:
+        SegmentGone: the list was deleted.
+    """
+    with blaming_list(client, segment):
+        yield from _read(client, batch, segment)
+
+
+def _read(
+    client: Client, batch: Sequence[Item], segment: RemoteSegment | None
+) -> Iterator[RemoteContact]:
+    """Read rows, then singly who is not told whole: search rows lack much.
+
+    `business` and custom fields are in members only.
+    """
+    rows = find_all(client, [item.email for item in batch])
+
+    def read(item: Item) -> RemoteContact | None:
+        row = rows.get(item.email)
+        if row is None:
+            # Absence in a search is not believed about somebody we know.
+            return client.contact(item.remote_id) if item.remote_id else None
+        if all(name in row.fields for name in item.fields):
+            return row
+        return client.contact(row.remote_id)
+
+    found = [one for one in client.api.each(read, batch) if one is not None]
+    if segment is None:
+        yield from found
+        return
+    on_list = read_memberships(client, segment.id, [one.remote_id for one in found])
+    for one in found:
+        yield replace(one, segments={segment.id: on_list[one.remote_id]})
+
+
+def read_memberships(
+    client: Client, list_id: str, contact_ids: Sequence[str]
+) -> dict[str, Membership]:
+    """Return contact id → membership of the list, in as few calls as possible.
+
+    Reading the list's members costs a call per page, asking singly one per
+    contact. Whoever is not among the members is asked about singly.
+    """
+    members: set[str] = set()
+    if len(contact_ids) > 2:
+        members, _ = find_members(client, list_id, contact_ids, len(contact_ids))
+    found: dict[str, Membership] = dict.fromkeys(members, "normal")
+
+    def ask(contact_id: str) -> tuple[str, Membership]:
+        return contact_id, client.membership(list_id, contact_id)
+
+    left = [id_ for id_ in contact_ids if id_ not in members]
+    return found | dict(client.api.each(ask, left))
+
+
+def find_members(
+    client: Client, list_id: str, contact_ids: Sequence[str], most: int
+) -> tuple[set[str], bool]:
+    """Return who of some contacts is a member of a list, and whether all were seen.
+
+    Args:
+        most: pages it may cost; of a longer list only the first is read.
+    """
+    wanted = set(contact_ids)
+    found: set[str] = set()
+    for page in client.subscriptions(list_id, "normal"):
+        ids = {text_of(r.get("contactId")) for r in page.rows if is_member(r)}
+        found |= wanted & ids
+        if found == wanted:
+            break
+        if page.rows and (page.total or 0) > most * len(page.rows):
+            return found, False
+    return found, True
+
+
+def is_member(row: Row) -> bool:
+    """Tell whether a subscription row is a confirmed membership."""
+    return membership(row) == "normal"

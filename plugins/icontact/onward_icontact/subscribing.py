@@ -1,0 +1,275 @@
+"""Who may be put on the list, and putting them there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from onward import (
+    Item,
+    Membership,
+    Outcome,
+    Rejected,
+    RemoteContact,
+    RemoteSegment,
+)
+from onward_icontact.client import Client, membership, text_of
+from onward_icontact.reading import find_members, read_memberships, require_list
+
+OPT_OUTS_FOR = timedelta(minutes=10)
+# Older than this they are read again before somebody is subscribed, unless there
+# are so many that this would cost too much.
+FRESH = timedelta(seconds=10)
+MANY_OPT_OUTS = 1_000
+FEW_PEOPLE = 2
+ADDRESS_WORDS = {
+    "opted_out": ("do_not_contact", "do not contact in iContact"),
+    "bounced": ("bounced", "bounced in iContact"),
+}
+
+
+@dataclass(slots=True)
+class Known:
+    """An item whose contact exists in iContact.
+
+    Args:
+        member: what it is on the wished list; None as long as it was not read.
+        altered: what came back otherwise than it was sent, in words.
+    """
+
+    item: Item
+    contact: RemoteContact
+    member: Membership | None = None
+    altered: str = ""
+
+    @property
+    def has_left(self) -> bool:
+        """It unsubscribed from the list, and nobody recorded a new permission."""
+        return self.member == "unsubscribed" and not self.item.consent
+
+
+def stopped(item: Item, contact: RemoteContact) -> Outcome | None:
+    """Return why a contact that exists must be left alone, None when it need not."""
+    if contact.status in ("normal", "pending"):
+        return None
+    if contact.status == "deleted":
+        why = "deleted in iContact"
+        return item.opted_out("connection", "deleted", why, contact.remote_id)
+    if contact.status in ADDRESS_WORDS:
+        return item.opted_out(
+            "address", *ADDRESS_WORDS[contact.status], contact.remote_id
+        )
+    why = f'iContact says its status is "{contact.status}", which Onward does not know'
+    return item.rejected("unknown_status", why)
+
+
+def unsubscribed(known: Known, segment: RemoteSegment) -> Outcome:
+    """Skip somebody who left the list, and remember it."""
+    why = f"unsubscribed from {segment.name} in iContact"
+    return known.item.opted_out("segment", "unsubscribed", why, known.contact.remote_id)
+
+
+def delivered(known: Known, code: str = "", reason: str = "") -> Outcome:
+    """Say it arrived, unless something came back otherwise than it was sent."""
+    if known.altered:
+        return known.item.rejected("altered", known.altered)
+    on_segment = known.member is not None and not code
+    return known.item.delivered(
+        known.contact.remote_id, code, reason, on_segment=on_segment
+    )
+
+
+# -- what they are on the list now
+
+
+def check_members(
+    client: Client, segment: RemoteSegment, people: Sequence[Known]
+) -> None:
+    """Note what contacts that exist are on the list now.
+
+    Few are asked about singly. Of many, those believed to be on the list are
+    looked for among its members, if that costs little; the list's opt-outs are
+    read for all others, whatever we believe to know.
+    """
+    ids = [known.contact.remote_id for known in people]
+    believed = {
+        known.contact.remote_id
+        for known in people
+        if known.item.on_segment and not known.item.unsure and not known.item.force
+    }
+    read: dict[str, Membership] = {}
+    unclear = set(ids)
+    if len(people) > FEW_PEOPLE:
+        members, is_all = set[str](), False
+        if believed:
+            most = 2 + len(believed) // 10
+            members, is_all = find_members(client, segment.id, [*believed], most)
+        read = dict.fromkeys(members, "normal")
+        others = set(ids) - members
+        left = _opt_outs(client, segment.id, others, fresh=bool(others - believed))
+        if left is not None:
+            read |= {id_: left[id_] for id_ in others & left.keys()}
+            # Of a list too long to be read, our last knowledge is believed.
+            read |= dict.fromkeys(set() if is_all else believed - read.keys(), "normal")
+            unclear = {
+                known.contact.remote_id
+                for known in people
+                if known.item.unsure or known.item.force or known.item.on_segment
+            } - read.keys()
+        else:
+            unclear -= members
+    read |= read_memberships(client, segment.id, sorted(unclear))
+    for known in people:
+        known.member = read.get(known.contact.remote_id, "none")
+
+
+def check_created(
+    client: Client, segment: RemoteSegment, people: Sequence[Known]
+) -> None:
+    """Note who of those just created left the list before: iContact revived them."""
+    ids = [known.contact.remote_id for known in people]
+    left: Mapping[str, Membership] | None = None
+    if len(people) > FEW_PEOPLE:
+        left = _opt_outs(client, segment.id, ids, ("unsubscribed",), fresh=False)
+    if left is None:
+        left = read_memberships(client, segment.id, ids)
+    for known in people:
+        known.member = left.get(known.contact.remote_id, "none")
+
+
+def _opt_outs(
+    client: Client,
+    list_id: str,
+    people: Collection[str],
+    statuses: Sequence[Membership] = ("unsubscribed", "pending"),
+    *,
+    fresh: bool,
+) -> Mapping[str, Membership] | None:
+    """Return contact id → status, of a list's rows with these statuses.
+
+    Returns:
+        None when asking about each of the people costs less.
+    """
+    found: dict[str, Membership] = {}
+    if people:
+        with client.api.memory.lock:
+            for status in statuses:
+                ids = _rows_with(client, list_id, status, len(people), fresh=fresh)
+                if ids is None:
+                    return None
+                found |= dict.fromkeys(ids, status)
+    return found
+
+
+def _rows_with(
+    client: Client, list_id: str, status: Membership, people: int, *, fresh: bool
+) -> list[str] | None:
+    memory, now = client.api.memory, client.api.now()
+    name, singly = f"{status}:{list_id}", f"asked_singly:{status}:{list_id}"
+    kept = memory.get(name)
+    if kept is not None and (
+        not fresh
+        or len(kept["ids"]) > MANY_OPT_OUTS
+        or now - datetime.fromisoformat(kept["at"]) <= FRESH
+    ):
+        known: list[str] = kept["ids"]
+        return known
+    # Asking singly costs a call each: until that would have paid for the pages.
+    spent = int(memory.get(singly) or 0) + people
+    ids: dict[str, None] = {}
+    for page in client.subscriptions(list_id, status):
+        if page.rows and (page.total or 0) > spent * len(page.rows):
+            memory.put(singly, spent, OPT_OUTS_FOR)
+            return None
+        ids |= {
+            text_of(row.get("contactId")): None
+            for row in page.rows
+            if membership(row) == status
+        }
+    memory.put(name, {"at": now.isoformat(), "ids": list(ids)}, OPT_OUTS_FOR)
+    return list(ids)
+
+
+# -- putting them on the list
+
+
+def subscribe(
+    client: Client, segment: RemoteSegment, people: Sequence[Known]
+) -> Iterator[Outcome]:
+    """Put on the list who may be and is not; say of each what it is there now."""
+    free: list[Known] = []
+    for known in people:
+        outcome = _settled(known, segment)
+        if outcome is None:
+            free.append(known)
+        else:
+            yield outcome
+    yield from _put_on_list(client, segment, free)
+
+
+def _settled(known: Known, segment: RemoteSegment) -> Outcome | None:
+    """Return the outcome that a membership means, None when there is none yet."""
+    if known.has_left:
+        return unsubscribed(known, segment)
+    if known.contact.status != "pending" and known.member in (
+        "normal",
+        known.item.opt_in,
+    ):
+        return delivered(known)
+    if "pending" in (known.member, known.contact.status):
+        why = "its fields are up to date; on the list once the person confirms"
+        return delivered(known, "awaiting_confirmation", why)
+    return None
+
+
+def _put_on_list(
+    client: Client, segment: RemoteSegment, people: Sequence[Known]
+) -> Iterator[Outcome]:
+    if not people:
+        return
+    by_id = {known.contact.remote_id: known for known in people}
+    opt_in = people[0].item.opt_in  # an option of the connection: all have the same
+    refused = False
+    try:
+        returned, words = client.subscribe(segment.id, list(by_id), opt_in)
+    except Rejected as error:
+        if error.status not in (400, 413, 422):
+            raise
+        returned, words, refused = {}, error.message, True
+    silent = [id_ for id_ in by_id if returned.get(id_) not in ("normal", opt_in)]
+    if len(silent) == len(by_id):
+        require_list(client, segment)
+    # An empty answer may be a duplicate or a refusal, and one bad contact can
+    # refuse them all: look.
+    returned |= read_memberships(client, segment.id, silent)
+    left: list[Known] = []
+    for id_, known in by_id.items():
+        known.member = returned[id_]
+        if known.member == "unsubscribed":
+            yield unsubscribed(known, segment)
+        elif (outcome := _settled(known, segment)) is not None:
+            yield outcome
+        else:
+            left.append(known)
+    if refused and len(people) > 1:
+        middle = len(left) // 2 if len(left) == len(people) else len(left)
+        yield from _put_on_list(client, segment, left[:middle])
+        yield from _put_on_list(client, segment, left[middle:])
+        return
+    for known in left:
+        yield _not_on_list(client, known, segment, words)
+
+
+def _not_on_list(
+    client: Client, known: Known, segment: RemoteSegment, words: str
+) -> Outcome:
+    """Say why iContact answered, and did not put a contact on the list."""
+    contact = client.contact(known.contact.remote_id)
+    reason = stopped(known.item, contact) if contact is not None else None
+    if reason is not None:
+        return reason
+    if words:
+        return known.item.rejected("not_subscribed", f"iContact: {words}")
+    why = f"iContact answered 200 and did not put it on {segment.name}"
+    return known.item.retry("not_subscribed", why)

@@ -1,0 +1,473 @@
+"""The client reads the recorded answers, and gets through the odd ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from onward import (
+    AccountBlocked,
+    Api,
+    CredentialsRefused,
+    Lost,
+    Rejected,
+    RemoteContact,
+    Temporary,
+)
+from onward.api import Wire
+from onward.database import Database
+from onward.limiter import Limiter
+from onward.memory import Memory
+from onward.redact import Redactor
+from onward.testing.app import Clock
+from onward_icontact import IContact
+from onward_icontact.client import Client, Gone, same, text_of
+
+ClientOf = Callable[[Callable[[httpx.Request], httpx.Response]], Client]
+FIXTURES = Path(__file__).parent / "fixtures"
+
+BLANK = dict.fromkeys(
+    [
+        "prefix",
+        "lastName",
+        "suffix",
+        "street",
+        "street2",
+        "city",
+        "postalCode",
+        "phone",
+        "fax",
+        "business",
+    ],
+    "",
+)
+ANA_FIELDS = {
+    **BLANK,
+    "firstName": "Ana",
+    "state": "NC",
+    "email": "ana@shop.example",
+    "loyaltytier": "gold",
+}
+ANA = RemoteContact("70012345", "ana@shop.example", ANA_FIELDS, "normal")
+
+
+class Nothing:
+    """An index of remote contacts that stays empty."""
+
+    def learn(self, records: Iterable[RemoteContact]) -> None:
+        """Forget at once."""
+
+    def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
+        """Know nobody."""
+        return {}
+
+    def known_emails(self, emails: Sequence[str]) -> dict[str, RemoteContact]:
+        """Know nobody."""
+        return {}
+
+
+@pytest.fixture(scope="module")
+def empty_database(migrated_sqlite: Path) -> Iterator[Database]:
+    """A database that nothing is written to."""
+    database = Database(f"sqlite:///{migrated_sqlite}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client_of(empty_database: Database) -> Iterator[ClientOf]:
+    """A factory of a client of account 510001 and folder 8801 over any handler."""
+    made: list[httpx.Client] = []
+    settings = IContact.Settings.model_validate(
+        {"app_id": "a", "username": "b", "password": "c"}
+    )
+
+    def make(handle: Callable[[httpx.Request], httpx.Response]) -> Client:
+        made.append(httpx.Client(transport=httpx.MockTransport(handle)))
+        wire = Wire(
+            client=made[-1],
+            authenticator=IContact(settings),
+            limiter=Limiter(empty_database),
+            windows=(),
+            in_flight=2,
+            redactor=Redactor(["c"]),
+            clock=Clock(),
+            sleep=lambda _: None,
+        )
+        memory = Memory(empty_database, 0, wire.clock)
+        return Client(Api(wire, memory, Nothing()), "510001", "8801")
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def recorded(name: str) -> Callable[[httpx.Request], httpx.Response]:
+    """Return a handler that answers one recorded exchange, and only that."""
+    exchange: dict[str, Any] = json.loads(
+        (FIXTURES / f"{name}.json").read_text("utf-8")
+    )
+    asked, answer = exchange["request"], exchange["response"]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        place = (request.method, request.url.path.rstrip("/"))
+        assert place == (asked["method"], asked["path"].rstrip("/"))
+        return httpx.Response(
+            answer["status"],
+            text=json.dumps(answer["body"]),
+            headers={"Content-Type": "text/html; charset=utf-8"},
+        )
+
+    return handle
+
+
+def contacts(client: Client, email: str = "ana%40shop.example") -> list[Any]:
+    """Search contacts; return their rows."""
+    return [row for page in client.contacts({"email": email}) for row in page.rows]
+
+
+READ: dict[str, tuple[Callable[[Client], object], object]] = {
+    "accounts": (
+        lambda client: [
+            (text_of(row["accountId"]), text_of(row["enabled"]))
+            for row in client.accounts()
+        ],
+        [("510001", "1")],
+    ),
+    "clientfolders": (
+        lambda client: list(client.folders()),
+        [
+            {
+                "clientFolderId": "8801",
+                "logoId": None,
+                "emailRecipient": "sam@bakery.example",
+            }
+        ],
+    ),
+    "lists": (
+        lambda client: [(row["listId"], row["name"]) for row in client.lists()],
+        [("4410", "Newsletter")],
+    ),
+    "customfields": (
+        lambda client: [row["customFieldId"] for row in client.custom_fields()],
+        ["loyaltytier"],
+    ),
+    "list_read": (lambda client: client.list_exists("4410"), True),
+    "list_read_deleted": (lambda client: client.list_exists("4410"), False),
+    "contact_read": (lambda client: client.contact("70012345"), ANA),
+    "contact_read_deleted": (
+        lambda client: client.contact("70012345"),
+        RemoteContact("70012345", "ana@shop.example", ANA_FIELDS, "deleted"),
+    ),
+    "contact_merge": (
+        lambda client: client.update("70012345", {"city": "Eindhoven"}),
+        (
+            RemoteContact(
+                "70012345",
+                "ana@shop.example",
+                {**ANA_FIELDS, "city": "Eindhoven"},
+                "normal",
+            ),
+            "",
+        ),
+    ),
+    "contact_post_array": (
+        lambda client: client.update("70012345", {}),
+        (ANA, "Invalid field: 0"),
+    ),
+    "contacts_post": (
+        lambda client: [
+            (one.remote_id, one.email, one.status) for one in client.create([])[0]
+        ],
+        [
+            ("70012345", "ana@shop.example", "normal"),
+            ("70012346", "bo@shop.example", "normal"),
+        ],
+    ),
+    "contacts_post_without_email": (
+        lambda client: client.create([{}]),
+        (
+            [],
+            "You did not provide an email field, which is required. Please provide an "
+            "email field",
+        ),
+    ),
+    "contacts_search": (
+        lambda client: [
+            (row["contactId"], row["lastName"]) for row in contacts(client)
+        ],
+        [("70012345", None)],
+    ),
+    "contacts_search_nobody": (contacts, []),
+    "subscription_read": (
+        lambda client: client.membership("4410", "70012345"),
+        "normal",
+    ),
+    "subscription_read_missing": (
+        lambda client: client.membership("4410", "70012345"),
+        "none",
+    ),
+    "subscriptions_search": (
+        lambda client: [
+            (row["contactId"], row["status"])
+            for page in client.subscriptions("4410", "normal")
+            for row in page.rows
+        ],
+        [("70012345", "normal")],
+    ),
+    "subscriptions_post": (
+        lambda client: client.subscribe("4410", ["70012345"], "normal"),
+        ({"70012345": "normal"}, ""),
+    ),
+    "subscriptions_post_empty": (
+        lambda client: client.subscribe("4410", ["70012345"], "normal"),
+        ({}, "Subscription at index 0 field contactId missing."),
+    ),
+}
+REFUSED: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
+    "bad_credentials": (
+        lambda client: list(client.accounts()),
+        CredentialsRefused,
+        "Api username invalid",
+    ),
+    "unknown_account": (
+        lambda client: list(Client(client.api, "", "").folders()),
+        Rejected,
+        "did not recognise",
+    ),
+    "empty_ids": (
+        lambda client: contacts(Client(client.api, "", "")),
+        AccountBlocked,
+        "Not Implemented",
+    ),
+    "contacts_search_unknown_term": (contacts, Temporary, "did not answer what was"),
+    "contacts_post_malformed": (
+        lambda client: client.create([]),
+        Rejected,
+        "well-formed data",
+    ),
+    "contact_post_unwritable_status": (
+        lambda client: client.update("70012345", {"status": "deleted"}),
+        Rejected,
+        "status can be either",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_reads_what_was_recorded(name: str, client_of: ClientOf) -> None:
+    """Each recorded answer is understood, though it comes as text/html."""
+    call, expected = READ[name]
+
+    got = call(client_of(recorded(name)))
+
+    assert got == expected
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_raises_what_a_recorded_refusal_means(name: str, client_of: ClientOf) -> None:
+    """Each recorded refusal becomes the right error, with the service's own words."""
+    call, error, words = REFUSED[name]
+    client = client_of(recorded(name))
+
+    with pytest.raises(error, match=words) as raised:
+        call(client)
+
+    assert not isinstance(raised.value, Gone)
+
+
+def answer(
+    body: object, status: int = 200
+) -> Callable[[httpx.Request], httpx.Response]:
+    """Return a handler with one answer for everything."""
+    return lambda _: httpx.Response(status, json=body)
+
+
+def test_contact_that_never_existed_is_none(client_of: ClientOf) -> None:
+    """404 `Not Found` and 500 `No result for` both mean that nobody is there."""
+    missing = client_of(answer({"errors": ["Not Found"]}, 404))
+    purged = client_of(answer({"errors": ["No result for (70012345)."]}, 500))
+
+    found = [client.contact("70012345") for client in (missing, purged)]
+
+    assert found == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(404, text="<html>Not Found</html>"), Temporary),
+        (httpx.Response(404, text=""), Temporary),
+        (httpx.Response(404, json={"errors": ["did not recognise"]}), Rejected),
+        (httpx.Response(500, json={"errors": ["Oops"]}), Temporary),
+        (httpx.Response(403, text="<html>Attention required</html>"), Temporary),
+        (httpx.Response(403, json={"errors": ["Forbidden"]}), CredentialsRefused),
+        (httpx.Response(200, json={"errors": ["?"]}), Temporary),
+        (httpx.Response(200, json=7), Temporary),
+        (httpx.Response(200, json=[]), Temporary),
+    ],
+)
+def test_no_answer_is_taken_for_absence(
+    response: httpx.Response, error: type[Exception], client_of: ClientOf
+) -> None:
+    """Only iContact's own words say that a contact is gone; all else is an error."""
+    client = client_of(lambda _: response)
+
+    with pytest.raises(error) as raised:
+        client.contact("70012345")
+
+    assert not isinstance(raised.value, Gone)
+
+
+def test_write_answered_by_a_page_is_lost(client_of: ClientOf) -> None:
+    """A POST answered with HTML may have worked: nobody knows."""
+    client = client_of(lambda _: httpx.Response(200, text="<html>Sorry</html>"))
+
+    with pytest.raises(Lost):
+        client.create([{"email": "ana@shop.example"}])
+
+
+def test_addresses_in_place_of_records_are_no_echo(client_of: ClientOf) -> None:
+    """An answer of "resource locations" confirms nothing, and breaks nothing."""
+    client = client_of(answer({"subscriptions": ["https://x/subscriptions/1_2"]}))
+
+    got = client.subscribe("1", ["2"], "normal")
+
+    assert got == ({}, "")
+
+
+def test_subscriptions_are_sent_as_recorded(client_of: ClientOf) -> None:
+    """Ids go out as numbers, the status with them."""
+    sent: list[object] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(200, json={"subscriptions": []})
+
+    client_of(handle).subscribe("4410", ["70012345"], "pending")
+
+    assert sent == [[{"contactId": 70012345, "listId": 4410, "status": "pending"}]]
+
+
+class Shelf:
+    """A collection of numbered rows that changes while it is read.
+
+    Args:
+        cap: most rows of a page.
+        total: whether answers carry one.
+    """
+
+    def __init__(self, size: int, cap: int = 500, *, total: bool = True) -> None:
+        self.rows = [{"contactId": str(number)} for number in range(size)]
+        self.cap = cap
+        self.has_total = total
+        self.before_page: dict[int, Callable[[], object]] = {}
+        self.asked: list[tuple[int, int]] = []
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer one page."""
+        self.before_page.pop(len(self.asked), lambda: None)()
+        limit, offset = (int(request.url.params[n]) for n in ("limit", "offset"))
+        self.asked.append((limit, offset))
+        page = self.rows[offset : offset + min(limit, self.cap)]
+        total = {"total": len(self.rows)} if self.has_total else {}
+        return httpx.Response(200, json={"contacts": page, **total})
+
+
+def ids(client: Client) -> set[str]:
+    """Read the whole shelf."""
+    pages = client.contacts({"orderby": "contactId"})
+    return {row["contactId"] for page in pages for row in page.rows}
+
+
+@pytest.mark.parametrize("cap", [500, 100, 20, 7])
+@pytest.mark.parametrize("size", [0, 1, 20, 499, 500, 501, 1_003])
+@pytest.mark.parametrize("total", [True, False])
+def test_reads_every_row(size: int, cap: int, total: bool, client_of: ClientOf) -> None:
+    """All rows come, however few a page holds, with or without a total."""
+    shelf = Shelf(size, cap, total=total)
+
+    got = ids(client_of(shelf.handle))
+
+    assert got == {str(number) for number in range(size)}
+
+
+def test_row_that_moved_to_an_earlier_page_is_not_missed(client_of: ClientOf) -> None:
+    """Rows that vanish while pages are read do not hide others at the seam."""
+    shelf = Shelf(1_200)
+    shelf.before_page[1] = lambda: shelf.rows.__delitem__(slice(0, 8))
+
+    got = ids(client_of(shelf.handle))
+
+    assert got == {str(number) for number in range(1_200)}
+
+
+def test_pages_that_shift_too_far_are_no_answer(client_of: ClientOf) -> None:
+    """When more rows vanish than pages overlap, the reading fails; then it works."""
+    shelf = Shelf(1_200)
+    shelf.before_page[1] = lambda: shelf.rows.__delitem__(slice(0, 50))
+    client = client_of(shelf.handle)
+
+    with pytest.raises(Temporary, match="shifted"):
+        ids(client)
+
+    assert ids(client) == {str(number) for number in range(50, 1_200)}
+
+
+def test_total_that_counts_vanished_rows_ends(client_of: ClientOf) -> None:
+    """A total larger than what there is costs one more call, not for ever."""
+    asked: list[str] = []
+
+    def stale(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["offset"])
+        rows = [{"contactId": "1"}] if asked == ["0"] else []
+        return httpx.Response(200, json={"contacts": rows, "total": 3})
+
+    got = ids(client_of(stale))
+
+    assert (got, asked) == ({"1"}, ["0", "1"])
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_page_that_fails_is_asked_for_smaller(status: int, client_of: ClientOf) -> None:
+    """A page that cannot be answered is read in smaller ones, none of it skipped."""
+    shelf = Shelf(700)
+
+    def fussy(request: httpx.Request) -> httpx.Response:
+        if int(request.url.params["limit"]) > 100:
+            return httpx.Response(status, json={"errors": ["limit"]})
+        return shelf.handle(request)
+
+    got = ids(client_of(fussy))
+
+    assert got == {str(number) for number in range(700)}
+
+
+@pytest.mark.parametrize(
+    ("sent", "got", "is_same"),
+    [
+        ("Ana", "Ana ", True),
+        ("a\r\nb", "a\nb", True),
+        ("0", "", True),
+        ("", "0", True),
+        ("1", "1.00", True),
+        ("0.5", "0.50", True),
+        ("2026-03-04", "2026-03-04 00:00:00", True),
+        ("2026-03-04", "2026-03-04T00:00", True),
+        ("2026-03-04", "2026-03-05 00:00:00", False),
+        ("Ana", "An", False),
+        ("Ana", "", False),
+        ("007", "7", False),
+        ("+15550100", "15550100", False),
+        ("1", "0", False),
+        ("1e3", "1000", False),
+    ],
+)
+def test_same(sent: str, got: str, is_same: bool) -> None:
+    """What differs in writing only is the same; what lost something is not."""
+    assert same(sent, got) is is_same

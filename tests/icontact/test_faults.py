@@ -1,0 +1,214 @@
+"""Whatever goes wrong in whichever call: in the end all is right, and it was said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from onward.testing.app import TestApp
+from onward_icontact.simulator import Simulator
+
+OnwardFor = Callable[..., TestApp]
+
+DELIVERED = ("delivered", "delivered")
+EXPECTED = {
+    "new-1": DELIVERED,
+    "new-2": DELIVERED,
+    "known-1": DELIVERED,
+    "known-2": DELIVERED,
+    "there-1": DELIVERED,
+    "there-2": DELIVERED,
+    "left": ("skipped", "unsubscribed"),
+    "refused": ("skipped", "do_not_contact"),
+}
+EMAILS = [f"{name}@shop.example" for name in EXPECTED]
+KINDS = (
+    "connect_error",
+    "timeout_before_write",
+    "timeout_after_write",
+    "close_before_write",
+    "close_after_write",
+    "html_503",
+    "json_503",
+    "html_200",
+    "truncated_json",
+    "empty_body",
+    "status",
+)
+QUICK = frozenset({"timeout_after_write", "html_503"})
+STRIKES = [
+    pytest.param(kind, times, marks=[] if quick else [pytest.mark.slow])
+    for kind in KINDS
+    for times in ((1, 4) if kind in (*QUICK, "truncated_json") else (1,))
+    for quick in (kind in QUICK and times == 1,)
+]
+# (method, resource, how many such calls pass first)
+CALLS = (
+    ("GET", "contacts", 0),
+    ("GET", "subscriptions", 0),
+    ("GET", "subscriptions", 1),
+    ("POST", "contacts", 0),
+    ("POST", "contacts", 1),
+    ("POST", "contacts", 3),
+    ("POST", "subscriptions", 0),
+)
+
+
+def prepared(sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace) -> TestApp:
+    """Return an Onward that has a mixed batch to push."""
+    app = onward_for(sim)
+    folder = sim.folder()
+    for name in ("there-1", "there-2", "left", "refused"):
+        status = "donotcontact" if name == "refused" else "normal"
+        folder.add_contact(f"{name}@shop.example", status, fax="555-0199")
+    folder.subscribe("4410", str(folder.find("left@shop.example").contact_id), "normal")  # type: ignore[union-attr]
+    folder.unsubscribe("Newsletter", "left@shop.example")
+    known = [email for email in EMAILS if email.startswith("known")]
+    for email in known:
+        app.upsert_contact({"email": email, "first_name": "Old", "company": "Mill"})
+    assert set(tools.pushed(app, *known).values()) == {DELIVERED}
+    for email in known:
+        contact = folder.find(email)
+        assert contact is not None
+        contact.values["fax"] = "555-0199"
+    for email in EMAILS:
+        app.upsert_contact({"email": email, "first_name": "New", "company": "Bakery"})
+    sim.requests.clear()
+    return app
+
+
+def settle(app: TestApp, rows: list[int]) -> None:
+    """Deliver until everything ended; whatever still waits says why."""
+    app.deliver()
+    for _ in range(30):
+        waiting = [row for row in app.queued if row["id"] in rows]
+        assert all(row["code"] and row["reason"] for row in waiting)
+        if not waiting:
+            return
+        app.clock.tick(1_000)
+        app.deliver()
+    raise AssertionError("it never ended")
+
+
+def check(app: TestApp, sim: Simulator, ended: dict[str, tuple[str, str]]) -> None:
+    """Everybody is there once, as wished, and nobody else."""
+    folder = sim.folder()
+    read_back = {
+        name: DELIVERED if outcome == ("delivered", "read_back") else outcome
+        for name, outcome in ended.items()
+    }
+    assert read_back == EXPECTED
+    assert folder.on_list("Newsletter") == {
+        email for email in EMAILS if email.split("@")[0] not in ("left", "refused")
+    }
+    held = {one.email.split("@")[0]: one.values for one in folder.contacts.values()}
+    new = {"firstName": "New", "business": "Bakery"}
+    assert held == {
+        name: {"fax": "555-0199"}
+        if name in ("left", "refused")
+        else (new if name.startswith("new") else {**new, "fax": "555-0199"})
+        for name in EXPECTED
+    }
+
+
+@pytest.mark.parametrize(("kind", "times"), STRIKES)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: "-".join(map(str, call)))
+def test_fault_in_each_call(
+    kind: str,
+    call: tuple[str, str, int],
+    times: int,
+    sim: Simulator,
+    onward_for: OnwardFor,
+    tools: SimpleNamespace,
+) -> None:
+    """After any fault in any call everybody is there once, and nobody is hurt."""
+    app = prepared(sim, onward_for, tools)
+    method, resource, after = call
+    sim.fail(kind, times, method, resource, after)
+    rows = app.push(to="icontact", emails=EMAILS)
+
+    settle(app, rows)
+
+    assert [one.fault for one in sim.requests if one.fault] or kind == "connect_error"
+    check(app, sim, tools.ended(app, rows))
+
+
+@pytest.mark.parametrize("stored", ["nothing", "before"])
+def test_contact_that_crashes_the_service(
+    stored: str, sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """One contact that makes iContact fail does not keep the others out."""
+    app = prepared(sim, onward_for, tools)
+    sim.fail("crash_500", email="new-2@shop.example", stored=stored)
+    rows = app.push(to="icontact", emails=EMAILS)
+
+    app.deliver()
+    app.clock.tick(1_000)
+    app.deliver()
+
+    ended = tools.ended(app, rows)
+    assert ended.pop("new-2") == ("waiting", "http_500")
+    assert ended == {name: end for name, end in EXPECTED.items() if name != "new-2"}
+    sim.clear_faults()
+    settle(app, rows)
+    check(app, sim, tools.ended(app, rows))
+
+
+@pytest.mark.parametrize("how", ["error400", "warning"])
+def test_contact_that_the_service_refuses(
+    how: str, sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A refused contact fails with iContact's words; the others arrive."""
+    app = prepared(sim, onward_for, tools)
+    sim.fail("reject_emails", email="new-2@shop.example", how=how)
+    rows = app.push(to="icontact", emails=EMAILS)
+
+    settle(app, rows)
+
+    ended = tools.ended(app, rows)
+    assert ended.pop("new-2")[0] == "failed"
+    assert "was not valid" in tools.reason(app, "new-2@shop.example")
+    assert ended == {name: end for name, end in EXPECTED.items() if name != "new-2"}
+    sim.clear_faults()
+    again = app.push(to="icontact", emails=["new-2@shop.example"])
+    settle(app, again)
+    check(app, sim, {**ended, **tools.ended(app, again)})
+
+
+def test_limit_of_the_service(
+    sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Over iContact's own limit everything waits, uses no try, and arrives."""
+    app = prepared(sim, onward_for, tools)
+    sim._service._clock = app.clock
+    sim.set(rate_per_minute=3, throttle_body="html")
+    rows = app.push(to="icontact", emails=EMAILS)
+
+    app.deliver()
+
+    waiting = [row for row in app.queued if row["id"] in rows]
+    assert {row["code"] for row in waiting} == {"throttled"}
+    assert {row["tries"] for row in waiting} == {0}
+    sim.set(rate_per_minute=0)
+    settle(app, rows)
+    check(app, sim, tools.ended(app, rows))
+
+
+def test_account_that_is_full(
+    sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A full account pauses the connection with the reason; with room, they go."""
+    app = prepared(sim, onward_for, tools)
+    sim.set(subscriber_limit=6)
+    rows = app.push(to="icontact", emails=EMAILS)
+
+    report = app.deliver()
+
+    assert "subscriber limit" in report.held["icontact"]
+    assert {row["id"] for row in app.queued} <= set(rows)
+    sim.set(subscriber_limit=0)
+    tools.resume(app)
+    settle(app, rows)
+    check(app, sim, tools.ended(app, rows))
