@@ -1,0 +1,230 @@
+"""`onward connections`: the accounts we push to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onward.cli.opening import open_app, open_runtime
+from onward.cli.printing import (
+    interactive,
+    note,
+    print_facts,
+    print_json,
+    print_rows,
+    say,
+)
+from onward.errors import InputError
+
+if TYPE_CHECKING:
+    from onward.connections.listing import Listed
+    from onward.connections.state import State
+    from onward.runtime import Runtime
+
+app = typer.Typer(help="The accounts contacts are pushed to.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the connection.")]
+
+
+@app.callback()
+def connections() -> None:
+    """The accounts contacts are pushed to."""
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """List every connection with its state and queue."""
+    from onward.connections.listing import list_connections
+
+    with open_runtime(ctx) as runtime:
+        with runtime.database.read() as transaction:
+            listed = list_connections(transaction)
+        if json:
+            print_json(one.document for one in listed)
+            return
+        print_rows(
+            [
+                "connection",
+                "integration",
+                "status",
+                "account",
+                "segment",
+                "waiting",
+                "held",
+                "verified",
+            ],
+            (
+                [
+                    one.state.name,
+                    one.state.integration,
+                    _status(one),
+                    one.state.title,
+                    one.segment,
+                    one.waiting,
+                    one.held,
+                    one.state.verified_at or "never",
+                ]
+                for one in listed
+            ),
+            empty="there is no connection; `onward connections add` makes one",
+        )
+
+
+def _status(one: Listed) -> str:
+    state = one.state
+    status = state.status
+    if status == "paused" and state.paused_at is not None:
+        status = f"paused since {state.paused_at:%Y-%m-%d %H:%M} UTC: "
+        return status + state.paused_why
+    if status == "active" and not state.push_contacts:
+        return "active, pushes are switched off"
+    if one.paused_segments:
+        held = ", ".join(f"{name} ({why})" for name, why in one.paused_segments.items())
+        return f"{status}, held for {held}"
+    return status
+
+
+@app.command("add")
+def add(
+    ctx: typer.Context,
+    integration: Annotated[str, typer.Argument(metavar="INTEGRATION")],
+    name: Annotated[str, typer.Option(help="What to call the connection.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="May be repeated."),
+    ] = None,
+    segment: Annotated[
+        str, typer.Option(help="Where contacts go there: name or id.")
+    ] = "",
+    no_segment: Annotated[
+        bool, typer.Option("--no-segment", help="Put them nowhere in particular.")
+    ] = False,
+) -> None:
+    """Connect an account: asks, verifies, and only then saves."""
+    from onward.cli.adding import add as add_asking
+
+    given: dict[str, str] = {}
+    for entry in settings or ():
+        key, mark, value = entry.partition("=")
+        if not mark:
+            raise InputError(f'"{entry}" is no setting; write --set name=value')
+        given[key.strip()] = value
+    with open_runtime(ctx) as runtime:
+        add_asking(
+            runtime,
+            integration,
+            name=name,
+            given=given,
+            segment=False if no_segment else segment or None,
+        )
+
+
+@app.command("test")
+def try_(
+    ctx: typer.Context,
+    name: Name,
+    contact: Annotated[
+        str, typer.Option(metavar="EMAIL", help="Also show what would be sent.")
+    ] = "",
+    send: Annotated[
+        bool, typer.Option("--send", help="And really push that contact.")
+    ] = False,
+) -> None:
+    """Verify a connection; with a contact map it, and on request push it."""
+    from onward.cli.push import print_preview, push_now
+    from onward.connections.state import resume
+    from onward.connections.verify import verify_connection
+    from onward.preview import preview
+
+    if send and not contact:
+        raise InputError("--send needs to know whom: add --contact EMAIL")
+    with open_app(ctx) as app_:
+        runtime = app_.runtime
+        state = verify_connection(runtime, _state(runtime, name))
+        say(f"{name}: verified, {state.title}")
+        # The test is the repair's proof; what a person paused stays paused.
+        if state.paused_code and state.paused_code != "manual":
+            resume(runtime, state.id)
+            say(f"{name}: resumed; it was paused: {state.paused_why}")
+        if contact:
+            print_preview(preview(runtime, name, contact))
+        if send and not push_now(app_, name, [contact]):
+            raise typer.Exit(1)
+
+
+@app.command("pause")
+def pause(
+    ctx: typer.Context,
+    name: Name,
+    why: Annotated[str, typer.Option(help="For whoever finds it paused.")] = "",
+) -> None:
+    """Hold what is queued until somebody resumes it."""
+    from onward.connections.state import pause as pause_
+
+    with open_runtime(ctx) as runtime:
+        state = _state(runtime, name)
+        pause_(runtime, state.id, "manual", why or "paused by hand")
+        say(f"{name}: paused; `onward connections resume {name}` ends it")
+
+
+@app.command("resume")
+def resume(ctx: typer.Context, name: Name) -> None:
+    """Let what was held go."""
+    from onward.connections.state import resume as resume_
+
+    with open_runtime(ctx) as runtime:
+        state = _state(runtime, name)
+        if state.paused_code == "identity_changed":
+            raise InputError(
+                f"{state.paused_why}; resuming does not confirm that, "
+                f"`onward connections accept {name}` does"
+            )
+        resume_(runtime, state.id)
+        say(f"{name}: {'resumed' if state.paused_code else 'was not paused'}")
+
+
+@app.command("accept")
+def accept(ctx: typer.Context, name: Name) -> None:
+    """Confirm that a connection may lead to another account than before."""
+    from onward.connections.state import resume as resume_
+    from onward.connections.verify import verify_connection
+
+    with open_runtime(ctx) as runtime:
+        before = _state(runtime, name)
+        state = verify_connection(runtime, before, accept=True)
+        if state.paused_code == "identity_changed":
+            resume_(runtime, state.id)
+        if before.identity in ("", state.identity):
+            say(f"{name}: it leads to {state.title}, as before")
+            return
+        say(f"{name}: it now leads to {state.title}; what waited was cancelled")
+
+
+@app.command("remove")
+def remove(
+    ctx: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a connection; contacts and what was delivered stay."""
+    from onward.connections.remove import remove_connection
+
+    with open_runtime(ctx) as runtime:
+        state = _state(runtime, name)
+        if interactive() and not yes:
+            print_facts([("account", state.title), ("identity", state.identity)])
+            typer.confirm(f"Remove the connection {name}?", abort=True)
+        cancelled = remove_connection(runtime, state)
+        say(f"{name}: removed")
+        if cancelled:
+            note(f"{cancelled} waiting pushes were cancelled")
+
+
+def _state(runtime: Runtime, name: str) -> State:
+    from onward.connections.state import named
+
+    with runtime.database.read() as transaction:
+        return named(transaction, name)

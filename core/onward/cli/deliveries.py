@@ -1,0 +1,109 @@
+"""`onward deliveries`: what became of pushes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onward.cli.moments import parse_moment
+from onward.cli.opening import open_runtime
+from onward.cli.printing import (
+    cell,
+    print_document,
+    print_facts,
+    print_json,
+    print_rows,
+    say,
+)
+
+app = typer.Typer(help="What became of pushes, and why.")
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+
+@app.callback()
+def deliveries() -> None:
+    """What became of pushes, and why."""
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[
+        str, typer.Option(help="waiting, held, sending, delivered, failed, ….")
+    ] = "",
+    code: Annotated[str, typer.Option(help="The word that says why.")] = "",
+    connection: Annotated[str, typer.Option(metavar="NAME")] = "",
+    email: Annotated[str, typer.Option(help="Of the contact.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Queued then or later: 2026-03-04, or 24h ago.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Queued then or earlier.")] = "",
+    json: Json = False,
+) -> None:
+    """List pushes, the oldest first."""
+    from onward.delivery.listing import Wanted, delivery_document, list_deliveries
+
+    with open_runtime(ctx) as runtime:
+        now, zone = runtime.clock(), runtime.config.timezone
+        wanted = Wanted(
+            state,
+            code,
+            connection,
+            email,
+            parse_moment(since, now, zone),
+            parse_moment(until, now, zone, end=True),
+        )
+        with runtime.database.read() as transaction:
+            found = map(delivery_document, list_deliveries(transaction, wanted))
+            if json:
+                print_json(found)
+                return
+            columns = [
+                "id",
+                "state",
+                "code",
+                "connection",
+                "email",
+                "segment",
+                "tries",
+                "due_at",
+                "created_at",
+                "finished_at",
+                "reason",
+            ]
+            print_rows(
+                columns,
+                ([one[column] for column in columns] for one in found),
+                empty="there are none",
+            )
+
+
+@app.command("show")
+def show(
+    ctx: typer.Context,
+    id_: Annotated[int, typer.Argument(metavar="ID")],
+    json: Json = False,
+) -> None:
+    """Show one push: its causes, every try, and what the service answered."""
+    from onward.delivery.listing import show_delivery
+
+    with open_runtime(ctx) as runtime, runtime.database.read() as transaction:
+        shown = show_delivery(transaction, id_)
+    if json:
+        print_document(shown.document)
+        return
+    print_facts(shown.delivery.items())
+    for cause in shown.causes:
+        say(f"because: {cell(cause['at'])} {cause['kind']} {cause['key']}".rstrip())
+    for outcome in shown.outcomes:
+        words = [outcome["kind"], outcome["code"], outcome["reason"]]
+        say(f"{cell(outcome['at'])} {' · '.join(cell(w) for w in words if w)}")
+    for attempt in shown.attempts:
+        head = f"attempt {attempt['id']}, {cell(attempt['started_at'])}"
+        say(f"{head}, {attempt['kind']} of {attempt['size']}")
+        if attempt["error"]:
+            say(f"  {cell(attempt['error'])}")
+        for exchange in attempt["exchanges"]:
+            answer = exchange.get("status") or exchange.get("error") or "no answer"
+            say(f"  {exchange.get('method')} {exchange.get('url')} → {cell(answer)}")

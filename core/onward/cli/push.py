@@ -1,0 +1,104 @@
+"""`onward push`: push contacts by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onward.cli.opening import open_app
+from onward.cli.printing import note, print_facts, say
+
+if TYPE_CHECKING:
+    from onward.app import Onward
+    from onward.preview import Preview
+
+
+def push(
+    ctx: typer.Context,
+    emails: Annotated[list[str], typer.Argument(metavar="EMAIL...")],
+    to: Annotated[str, typer.Option(metavar="NAME", help="Which connection.")],
+    segment: Annotated[
+        str, typer.Option(help="Remote segment instead of the connection's own.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be sent.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Send even what seems unchanged; opt-outs hold."),
+    ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Send at once and say what became of it.")
+    ] = False,
+) -> None:
+    """Queue pushes of these contacts to a connection."""
+    from onward.preview import preview
+
+    with open_app(ctx) as app:
+        if dry_run:
+            for email in emails:
+                print_preview(preview(app.runtime, to, email, segment=segment or None))
+            return
+        if now:
+            if not push_now(app, to, emails, segment=segment, force=force):
+                raise typer.Exit(1)
+            return
+        rows = app.push(to=to, emails=emails, segment=segment or None, force=force)
+        say(f"queued for {to}: {', '.join(map(str, rows))}")
+        note("a worker or `onward deliver` sends it")
+
+
+def push_now(
+    app: Onward,
+    to: str,
+    emails: Sequence[str],
+    *,
+    segment: str = "",
+    force: bool = False,
+) -> bool:
+    """Push and deliver; tell whether the service has all of them now."""
+    from onward.connections.state import named
+    from onward.delivery.listing import delivery_document, read_deliveries
+
+    rows = app.push(to=to, emails=emails, segment=segment or None, force=force)
+    with app.runtime.database.read() as transaction:
+        state = named(transaction, to)
+    if state.paused_code:
+        note(f"{to} is paused: {state.paused_why}")
+    done = app.deliver(only=[state.id])
+    for until, why in done.resting.values():
+        note(f"{to} rests until {until:%Y-%m-%d %H:%M:%S} UTC: {why}" if until else why)
+    good = True
+    with app.runtime.database.read() as transaction:
+        for one in map(delivery_document, read_deliveries(transaction, ids=rows)):
+            good = good and one["state"] in ("delivered", "unchanged")
+            reason = f": {one['reason']}" if one["reason"] else ""
+            code = f" ({one['code']})" if one["code"] not in ("", one["state"]) else ""
+            say(f"{one['email']} {one['state']}{code}{reason}")
+    return good
+
+
+def print_preview(shown: Preview) -> None:
+    """Print what would be sent, and what would not."""
+    import orjson
+
+    print_facts(
+        [
+            ("contact", shown.email),
+            ("connection", shown.connection),
+            ("segment", shown.segment),
+        ]
+    )
+    for warning in shown.warnings:
+        say(f"warning: {warning}")
+    for asked in shown.asked:
+        say(f"asked: {asked.method} {asked.url}")
+    if shown.request is None:
+        say(f"nothing would be sent: {shown.reason or shown.code}")
+        return
+    say(f"{shown.request.method} {shown.request.url}")
+    if shown.request.body is not None:
+        body = orjson.dumps(shown.request.body, option=orjson.OPT_INDENT_2)
+        say(body.decode())

@@ -1,0 +1,164 @@
+"""`onward worker` and `onward deliver`: send what is queued."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onward.cli.opening import logging_to_stderr, open_app, options_of
+from onward.cli.printing import cell, progress, say
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from onward.delivery.work import Delivery
+    from onward.runtime import Runtime
+    from onward.signals import PushFact
+
+log = logging.getLogger("onward.worker")
+
+# How often the worker says what it did.
+EVERY_S = 10.0
+LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def worker(ctx: typer.Context) -> None:
+    """Send what is queued until stopped; what is being sent then ends first."""
+    from onward import signals
+    from onward.app import Onward
+    from onward.redact import RedactingFilter, Redactor
+
+    with logging_to_stderr(logging.INFO, LAYOUT) as handler:
+        app = Onward.from_config(options_of(ctx).config or None)
+        runtime = app.runtime
+        for filter_ in handler.filters:
+            if isinstance(filter_, RedactingFilter):
+                filter_.redactor = Redactor(_secrets(runtime))
+        stopping = threading.Event()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if stopping.is_set():
+                # Safe: an interrupted send is read back by whoever comes next.
+                os._exit(130)
+            stopping.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        tally = Tally()
+        for fact in (
+            signals.push_delivered,
+            signals.push_failed,
+            signals.push_skipped,
+        ):
+            fact.connect(tally.count, sender=app)
+        try:
+            app.start()
+            log.info("the worker runs; Ctrl-C or SIGTERM stops it")
+            _verify(runtime)
+            while not stopping.wait(EVERY_S):
+                tally.tell()
+            log.info("stopping; what is being sent ends first")
+        finally:
+            app.close()
+        tally.tell()
+        log.info("stopped")
+
+
+class Tally:
+    """Counts what became of pushes, and says so from time to time."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def count(self, sender: object, event: PushFact, **extra: object) -> None:
+        """Take note of one push; a receiver of signals."""
+        with self._lock:
+            self._counts[event.connection, event.state, event.code] += 1
+
+    def tell(self) -> None:
+        """Log what was counted since the last time."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        for (connection, state, code), number in sorted(counts.items()):
+            log.info("%s: %s %s: %d", connection, state, code, number)
+
+
+def _verify(runtime: Runtime) -> None:
+    from onward.cli.setup import verify_all
+
+    for name, problem in verify_all(runtime):
+        if problem:
+            log.warning("%s: %s", name, problem)
+        else:
+            log.info("%s: verified", name)
+
+
+def _secrets(runtime: Runtime) -> list[str]:
+    from onward.connections.secrets import known_secrets
+
+    return known_secrets(runtime)
+
+
+def deliver(
+    ctx: typer.Context,
+    until_empty: Annotated[
+        bool,
+        typer.Option("--until-empty", help="Go on until nothing more is due now."),
+    ] = False,
+) -> None:
+    """Send what is due now, and say what became of it."""
+    with open_app(ctx) as app:
+        with progress("delivering") as advance:
+            done = app.deliver(until_empty=until_empty, on_progress=advance)
+        _tell(done, app.runtime)
+
+
+def _tell(done: Delivery, runtime: Runtime) -> None:
+    for (state, code), count in sorted(done.counts.items()):
+        say(f"{state} {code}: {count}")
+    if not done.counts:
+        say("nothing was sent")
+    now = runtime.clock()
+    for name, (until, why) in sorted(done.resting.items()):
+        say(f"{name} rests until {_when(until, now)}: {why}")
+    for name, why in sorted(_held(runtime, done).items()):
+        say(f"{name} is held: {why}")
+    if done.next_at is None:
+        say("next: nothing is due")
+    else:
+        say(f"next: {_when(done.next_at, now)}")
+
+
+def _held(runtime: Runtime, done: Delivery) -> dict[str, str]:
+    """Return why rows wait for a person: of connections, and of remote segments."""
+    from onward.connections.listing import list_connections
+
+    held = dict(done.held)
+    with runtime.database.read() as transaction:
+        for row in list_connections(transaction):
+            for segment, why in row.paused_segments.items():
+                held[f"{row.state.name}, {segment}"] = why
+            if row.held and row.state.paused_code:
+                held.setdefault(row.state.name, row.state.paused_why)
+    return held
+
+
+def _when(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return "somebody looks at it"
+    seconds = (moment - now).total_seconds()
+    if seconds <= 0:
+        return f"{cell(moment)} (now)"
+    if seconds < 120:
+        return f"{cell(moment)} (in {seconds:.0f} s)"
+    if seconds < 7200:
+        return f"{cell(moment)} (in {seconds / 60:.0f} min)"
+    return f"{cell(moment)} (in {seconds / 3600:.1f} h)"

@@ -1,0 +1,144 @@
+"""Is everything as it must be? Looks, changes nothing, asks no service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from onward.clock import utcnow
+from onward.config import Config, check_config, load_config
+from onward.connections.state import read_all
+from onward.database import Database
+from onward.doctor.check import Check, problem, warning
+from onward.doctor.connected import check_connections
+from onward.doctor.machine import check_clock, check_versions
+from onward.doctor.stored import check_database, check_key_file, is_made
+from onward.errors import OnwardError
+from onward.migrate import HEAD, current_revision
+from onward.plugins import Plugins, load_plugins
+
+__all__ = ["Check", "connections_elsewhere", "examine"]
+
+
+def examine(
+    path: Path | None,
+    env: Mapping[str, str],
+    *,
+    clock: Callable[[], datetime] = utcnow,
+    mounts: Path = Path("/proc/mounts"),
+) -> list[Check]:
+    """Return every check with its result; the worst decides.
+
+    Args:
+        path: the `onward.toml`, None when there is none.
+        mounts: where the system lists its file systems.
+    """
+    found = [*check_versions(), *check_clock(clock)]
+    elsewhere = connections_elsewhere(path, env)
+    found += _check_config(path, env, elsewhere)
+    try:
+        config = load_config(path, env, connections_elsewhere=None)
+    except OnwardError:
+        # Said already, line by line; what follows would be about the defaults.
+        return found
+    plugins = load_plugins(
+        folder=config.plugins_dir,
+        disabled=config.plugins_disabled,
+        safe_mode=bool(env.get("ONWARD_SAFE_MODE")),
+    )
+    found += _check_plugins(plugins, env)
+    database = Database(config.database_url, durability=config.durability)
+    try:
+        # The vault repairs the rights of the key file, so this comes first.
+        found += check_key_file(config, database, env)
+        stored, usable = check_database(database, clock, mounts)
+        found += stored
+        if usable:
+            found += check_connections(config, database, plugins, env, clock)
+    finally:
+        database.close()
+    return found
+
+
+def connections_elsewhere(
+    path: Path | None, env: Mapping[str, str]
+) -> Collection[str] | None:
+    """Return the names of connections the database has; None = it cannot tell.
+
+    Rules may name these as well as those of `onward.toml`.
+    """
+    try:
+        config = load_config(path, env, connections_elsewhere=None)
+        database = Database(config.database_url)
+        if not is_made(database):
+            return ()
+        try:
+            with database.read() as transaction:
+                if current_revision(transaction) != HEAD:
+                    return None
+                return [state.name for state in read_all(transaction)]
+        finally:
+            database.close()
+    except Exception:
+        # Whatever is wrong with it is found and said by its own check.
+        return None
+
+
+def _check_config(
+    path: Path | None, env: Mapping[str, str], elsewhere: Collection[str] | None
+) -> list[Check]:
+    name = path.name if path else "onward.toml"
+    if path is None:
+        init = "`onward init` makes one"
+        found = [warning(name, "there is none; the defaults are used", init)]
+    else:
+        found = []
+    problems = check_config(path, env, connections_elsewhere=elsewhere)
+    for one in problems:
+        found.append(
+            problem(name, str(one), "correct the file, or set what is missing")
+        )
+    if path is not None and not problems:
+        config: Config = load_config(path, env, connections_elsewhere=None)
+        count = len(config.rules) + len(config.point_triggers)
+        found.append(
+            Check(
+                name,
+                "ok",
+                f"{path}: {len(config.connections)} connections, {count} rules and "
+                "triggers",
+            )
+        )
+    return found
+
+
+def _check_plugins(plugins: Plugins, env: Mapping[str, str]) -> list[Check]:
+    if env.get("ONWARD_SAFE_MODE"):
+        return [
+            warning(
+                "plugins",
+                "none is loaded, because ONWARD_SAFE_MODE is set",
+                "unset it to push again",
+            )
+        ]
+    found: list[Check] = []
+    for one in plugins.loaded:
+        name = f"plugin {one.name}"
+        if one.problem == "disabled":
+            found.append(Check(name, "ok", "disabled in onward.toml"))
+        elif one.problem:
+            found.append(
+                problem(
+                    name,
+                    f"not loaded: {one.problem}",
+                    "update or repair it, or list it under [plugins] disabled",
+                )
+            )
+        else:
+            found.append(Check(name, "ok", ", ".join(one.integrations) or "loaded"))
+    if not plugins.loaded:
+        found.append(
+            warning("plugins", "there is none", "install one, or nothing can be pushed")
+        )
+    return found
