@@ -1,0 +1,1 @@
+"""Reproducible figures: each is a ratio against a named reference, in one run."""
