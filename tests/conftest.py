@@ -22,7 +22,8 @@ from onward.database import Database
 from onward.migrate import upgrade
 from onward.testing.app import TestApp
 
-# `make nightly`: the same random tests, for longer.
+# `make quick` and `make nightly`: the same random tests, for shorter and longer.
+hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
 
 MakeApp = Callable[..., TestApp]

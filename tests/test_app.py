@@ -401,6 +401,19 @@ def test_host_that_closes(app: TestApp, engine: Engine, heard: list[str]) -> Non
     assert counts(app) == NOTHING
 
 
+def test_long_lived_session_keeps_nothing(app: TestApp, engine: Engine) -> None:
+    """A session used for years does not collect what was rolled back in it."""
+    with Session(engine) as session:
+        for end in (session.rollback, session.commit, session.rollback):
+            submit(app, session)
+            assert len(session.info["onward"].calls) == 1
+
+            end()
+
+            assert session.info["onward"].calls == {}
+    assert counts(app) == ONE_FORM
+
+
 def test_several_calls_in_one_transaction(
     app: TestApp, engine: Engine, heard: list[str]
 ) -> None:
@@ -529,7 +542,11 @@ def test_engine_of_ours_serves_hosts_too(app: TestApp, heard: list[str]) -> None
 
 # -- forking
 
+# Python warns of every fork beside threads; that it goes well is what is tested.
+BESIDE_THREADS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
+
+@BESIDE_THREADS
 def test_app_survives_a_fork(app: TestApp) -> None:
     """Parent and child both go on using an app that was open when they parted."""
     app.upsert_contact({"email": "ana@shop.example"})
@@ -549,6 +566,7 @@ def test_app_survives_a_fork(app: TestApp) -> None:
     assert counts(app) == {"Contact": 3, "Event": 5, "Ledger": 2, "Push": 2}
 
 
+@BESIDE_THREADS
 def test_child_does_not_stop_the_parents_worker(app: TestApp) -> None:
     """A child that closes the app leaves the parent's worker threads running."""
     app.start()
@@ -568,6 +586,7 @@ def test_child_does_not_stop_the_parents_worker(app: TestApp) -> None:
     app.stop()
 
 
+@BESIDE_THREADS
 def test_memory_survives_a_fork() -> None:
     """An app in memory goes on in the child with what it had."""
     app = onward.testing.app(TOML)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
 
 from onward import signals
 from onward.database import Database
@@ -309,6 +311,38 @@ def test_processes_that_apply_and_award_at_once(
     assert (len(found), set(found.values())) == (60, {1})
     with shared.runtime.database.read() as transaction:
         assert len(transaction.execute(select(claims)).all()) == 60
+
+
+@pytest.mark.postgres
+def test_live_event_that_comes_between(postgres_url: str, make_app: MakeApp) -> None:
+    """A contact that fires live while the job waits for it is not fired again."""
+    app = make_app(TOML, database_url=postgres_url)
+    app.record_actions(
+        {"action": "seen", "email": f"p{n}@shop.example", "contact": {"points": 99}}
+        for n in range(3)
+    )
+    lowered = make_app(
+        TOML.replace("points = 100", "points = 90"), database_url=postgres_url
+    )
+    applied: list[Applied] = []
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    with Session(lowered.runtime.database.engine) as session:
+        live = lowered.add_points(1, email="p1@shop.example", session=session)
+        thread = Thread(
+            target=lambda: applied.append(apply_trigger(lowered.runtime, "hot"))
+        )
+        thread.start()
+        while True:  # until it waits for the contact
+            with app.runtime.database.read() as transaction:
+                if transaction.execute(waiting).scalar_one():
+                    break
+        session.commit()
+    thread.join()
+
+    assert live.fired == ("hot",)
+    assert [one.fired for one in applied] == [2]
+    assert set(fired_for(app.runtime.database).values()) == {1}
 
 
 def test_killed_job_is_resumed(shared: TestApp, at_once: AtOnce) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -15,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import Pool, StaticPool
 
 from onward.errors import ConfigError
+from onward.sql import to_json
 
 Result = TypeVar("Result")
 
@@ -23,12 +26,12 @@ REPEATABLE = {"40P01", "40001"}
 REPEATS = 3
 
 
+# Of this process, for those who fork it.
+_open_files: WeakSet[Database] = WeakSet()
+
+
 class Repeat(Exception):
     """Somebody else was first; do the whole transaction again."""
-
-
-def _dumps(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _loads(text: str | bytes | float) -> object:
@@ -65,12 +68,14 @@ class Database:
             else None
         )
         self.in_memory = self.is_sqlite and self.path is None
+        if self.path is not None:
+            _open_files.add(self)
 
     def _new_locks(self) -> None:
         self._opening = threading.Lock()
         # SQLite has one writer. Waiting for it in our own lock is immediate;
         # SQLite's busy handler sleeps.
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
 
     @property
     def engine(self) -> Engine:
@@ -96,7 +101,7 @@ class Database:
 
     def _open(self, begin: str, memory: Pool | None = None) -> Engine:
         options: dict[str, Any] = {
-            "json_serializer": _dumps,
+            "json_serializer": to_json,
             "json_deserializer": _loads,
         }
         if self.in_memory and memory is not None:
@@ -122,7 +127,7 @@ class Database:
     @contextmanager
     def write(self) -> Generator[Connection]:
         """Open a transaction that may write; commits at the end."""
-        turn = self._turn if self.is_sqlite else nullcontext()
+        turn = self.turn if self.is_sqlite else nullcontext()
         with turn, self._engines()[1].connect() as connection, connection.begin():
             yield connection
 
@@ -130,7 +135,7 @@ class Database:
     def read(self) -> Generator[Connection]:
         """Open a transaction that only reads."""
         # In memory there is one connection for everybody: take turns.
-        turn = self._turn if self.in_memory else nullcontext()
+        turn = self.turn if self.in_memory else nullcontext()
         with turn, self.engine.connect() as connection, connection.begin():
             yield connection
 
@@ -171,6 +176,39 @@ class Database:
             if engine is not None:
                 engine.dispose(close=close)
         self._reader = self._writer = None
+
+
+class _Fork:
+    """Lets nobody write to an SQLite file while this process is forked.
+
+    A child takes over what the library believes of the locks of its parent. Of a
+    transaction that was open it would believe so for ever, and wait.
+    """
+
+    PATIENCE = 10  # seconds for a transaction to end; then better late than never
+
+    def __init__(self) -> None:
+        self._held: list[threading.RLock] = []
+
+    def before(self) -> None:
+        """Wait for the writers."""
+        turns = [database.turn for database in list(_open_files)]
+        self._held = [turn for turn in turns if turn.acquire(timeout=self.PATIENCE)]
+
+    def after(self) -> None:
+        """Let them go on."""
+        held, self._held = self._held, []
+        for turn in held:
+            turn.release()
+
+
+_fork = _Fork()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_fork.before,
+        after_in_parent=_fork.after,
+        after_in_child=_fork.after,
+    )
 
 
 def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Connection, Dialect, Table, text
+import orjson
+from sqlalchemy import JSON, Boolean, Column, Connection, Dialect, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
@@ -21,6 +22,13 @@ PARAMETERS = 30_000
 _DRAW = text(
     "SELECT nextval(pg_get_serial_sequence(:of, 'id')) FROM generate_series(1, :n)"
 )
+
+
+def to_json(value: object) -> str:
+    """Return JSON as it is stored; most of it is empty."""
+    if value == {}:
+        return "{}"
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 class PerDialect:
@@ -111,9 +119,18 @@ class Rows:
         convert = [
             (place, process)
             for place, column in enumerate(self._columns)
-            if (process := column.type.dialect_impl(real).bind_processor(real))
+            if (process := _converter(column, real))
         ]
         return _Text(f"{head} VALUES ", f"({row})", tail, tuple(convert))
+
+
+def _converter(column: Column[Any], real: Dialect) -> Callable[[Any], Any] | None:
+    """Return what turns a value into the driver's, None when it is that already."""
+    if isinstance(column.type, JSON):
+        return to_json
+    if isinstance(column.type, Boolean):
+        return None  # both drivers know True and False
+    return column.type.dialect_impl(real).bind_processor(real)
 
 
 class Among:
@@ -122,7 +139,7 @@ class Among:
     Args:
         statement: its last parameter expands and is called `among`; the others
             are given in the order they are written in. Only texts and whole
-            numbers may be asked for and returned.
+            numbers may be asked for; JSON comes back as the driver gives it.
     """
 
     def __init__(self, statement: ClauseElement) -> None:

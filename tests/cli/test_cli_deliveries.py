@@ -161,6 +161,19 @@ def test_held_rows_are_named_with_the_reason(ruled: Place) -> None:
     assert ruled.good("deliveries", "--state", "held", "--json").json == []
 
 
+def test_visitors_are_waited_for(ruled: Place) -> None:
+    """A push of a visitor waits for an address, which `deliver` says."""
+    data = ("--data", '{"form": "signup"}')
+    ruled.good("fire", "form.sent", "--visitor", "v1", *data)
+
+    waiting = ruled.good("deliver", "--until-empty")
+
+    assert "1 wait until a visitor has an e-mail address" in waiting.out
+    who = ("--visitor", "v1", "--email", "ana@shop.example")
+    ruled.good("fire", "seen", *who)
+    assert "delivered delivered: 1" in ruled.good("deliver", "--until-empty").out
+
+
 def test_a_resting_service_is_named_with_its_end(ruled: Place) -> None:
     """A service that is down rests: until when and why is said, status 0."""
     ruled.good("connections", "test", "icontact")
@@ -192,8 +205,6 @@ def test_a_delivery_has_exactly_its_promised_keys(ruled: Place) -> None:
 
 def test_all_rows_come_and_filters_choose(ruled: Place) -> None:
     """Every row without a filter; each filter and all of them together."""
-    for number in range(300):
-        ruled.write("people.csv", "") if not number else None
     people = "\n".join(f"p{n}@shop.example" for n in range(300))
     ruled.write("people.csv", f"email\n{people}\n")
     ruled.good("contacts", "import", "people.csv")

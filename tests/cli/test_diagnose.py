@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import onward.testing
-from onward.diagnose import Anonymous, collect
+from onward.diagnose import collect
+from onward.diagnose.anonymous import Anonymous
 from onward.redact import Redactor
 from onward_icontact.simulator import Simulator
 

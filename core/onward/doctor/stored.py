@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import func, select, text
@@ -198,8 +198,6 @@ def _check_times(
                 "let both follow the same time server",
             )
         ]
-    if isinstance(newest, str):
-        newest = datetime.fromisoformat(newest).replace(tzinfo=UTC)
     if newest is not None and newest - now > timedelta(minutes=5):
         return [
             warning(

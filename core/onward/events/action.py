@@ -14,7 +14,7 @@ import orjson
 from onward.contacts.fields import ContactField
 from onward.contacts.given import MAX_POINTS, ContactData
 from onward.contacts.input import contact_data, who
-from onward.contacts.values import clean_text
+from onward.contacts.values import clean_email, clean_text
 from onward.delivery.queue import Wish
 from onward.errors import InputError
 from onward.events.points import Fired
@@ -155,7 +155,7 @@ def read_action(one: Mapping[str, Any], fields: Mapping[str, ContactField]) -> A
     moment = one.get("occurred_at")
     if moment is not None and (not isinstance(moment, datetime) or not moment.tzinfo):
         raise InputError("occurred_at must be a moment with a time zone")
-    person = who(str(one.get("email") or ""), one.get("identities"))
+    person = _person(one)
     given = one.get("contact")
     if given:
         if not isinstance(given, Mapping):
@@ -171,6 +171,13 @@ def read_action(one: Mapping[str, Any], fields: Mapping[str, ContactField]) -> A
         source=_source(one.get("source")),
         occurred_at=moment,
     )
+
+
+def _person(one: Mapping[str, Any]) -> ContactData:
+    email, others = one.get("email"), one.get("identities")
+    if others or not isinstance(email, str) or not email:
+        return who(str(email or ""), others)
+    return ContactData(clean_email(email))  # as nearly all are
 
 
 def read_points(

@@ -363,13 +363,14 @@ class _Recording:
         self.recorded.queued = queued
 
     def _result(self, doing: Doing, totals: Mapping[int, int]) -> ActionResult:
+        looked = [look for entry in doing.entries for look in entry.looked]
         return ActionResult(
             event_id=doing.event_id,
             contact_id=doing.contact_id,
             created=doing.created,
             changed=self.recorded.changed.get(doing.contact_id, ()),
             points=totals.get(doing.contact_id),
-            fired=tuple(fired.trigger.key for fired in doing.fired),
+            fired=tuple([fired.trigger.key for fired in doing.fired]),
             pushes=tuple(doing.pushes),
-            looked=tuple(look for entry in doing.entries for look in entry.looked),
+            looked=tuple(looked),
         )

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
-from onward.config.model import Config, PointTrigger, PushTo, Rule, SegmentChoice
+from onward.config.model import Config, PointTrigger, PushTo, Rule
 from onward.config.problems import did_you_mean
 from onward.connections.state import UNRESOLVED
 from onward.errors import ConfigError, InputError
 from onward.models import Connection, RemoteSegmentRow, table
+from onward.sql import Among
 
 connections = table(Connection)
 remote_segments = table(RemoteSegmentRow)
 
 _NAMES = select(connections.c.name)
-_CONNECTIONS = select(
-    connections.c.id,
-    connections.c.name,
-    connections.c.identity,
-    connections.c.segment_id,
-    connections.c.options,
+_CONNECTIONS = Among(
+    select(
+        connections.c.id,
+        connections.c.identity,
+        connections.c.segment_id,
+        connections.c.options,
+    ).where(connections.c.name.in_(bindparam("among", expanding=True)))
 )
 _SEGMENTS = select(remote_segments.c.id, remote_segments.c.name).where(
     remote_segments.c.connection_id == bindparam("of")
@@ -108,19 +110,13 @@ class Targets:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._known: Mapping[str, Any] = {
-            row.name: row for row in transaction.execute(_CONNECTIONS)
-        }
         self._segments: dict[int, Sequence[tuple[str, str]]] = {}
         self._resolved: dict[PushTo, tuple[int, str] | None] = {}
 
     def find(self, to: PushTo) -> tuple[int, str] | None:
         """Return (connection id, remote segment id); None = no such connection."""
         if to not in self._resolved:
-            row = self._known.get(to.connection)
-            self._resolved[to] = (
-                None if row is None else (row.id, self._segment(row, to.segment))
-            )
+            self._resolved[to] = self._look_up(to)
         return self._resolved[to]
 
     def resolve(self, to: PushTo) -> tuple[int, str]:
@@ -131,28 +127,36 @@ class Targets:
         """
         found = self.find(to)
         if found is None:
-            known = ", ".join(sorted(self._known)) or "none"
+            names = self._transaction.execute(_NAMES).scalars()
+            known = ", ".join(sorted(names)) or "none"
             raise InputError(
                 f'there is no connection "{to.connection}"; there are: {known}'
             )
         return found
 
-    def _segment(self, row: Any, wished: SegmentChoice) -> str:
-        if wished is None:
-            wished = row.options.get("segment")
-            if wished is not False:
-                if row.segment_id:
-                    return str(row.segment_id)
-                # A service without segments needs none.
-                verified = bool(row.identity)
-                return "" if verified and not self._names(row.id) else UNRESOLVED
-        if wished is False:
-            return ""
-        same = [id_ for id_, name in self._names(row.id) if wished in (id_, name)]
-        exact = [id_ for id_ in same if id_ == wished]
-        if exact or len(same) == 1:
-            return (exact or same)[0]
-        return f"{UNRESOLVED}{wished}"
+    def _look_up(self, to: PushTo) -> tuple[int, str] | None:
+        for of, identity, segment_id, options in _CONNECTIONS(
+            self._transaction, [to.connection]
+        ):
+            # SQLite's driver gives JSON as its text, PostgreSQL's reads it.
+            said = orjson.loads(options) if isinstance(options, str) else options
+            wished = said.get("segment") if to.segment is None else to.segment
+            if wished is False:
+                return of, ""
+            if to.segment is not None:
+                return of, self._named(of, to.segment)
+            if segment_id:
+                return of, segment_id
+            # A service without segments needs none.
+            verified = bool(identity)
+            return of, "" if verified and not self._names(of) else UNRESOLVED
+        return None
+
+    def _named(self, of: int, wished: object) -> str:
+        same = [id_ for id_, name in self._names(of) if wished in (id_, name)]
+        if wished in same:
+            return str(wished)
+        return same[0] if len(same) == 1 else f"{UNRESOLVED}{wished}"
 
     def _names(self, of: int) -> Sequence[tuple[str, str]]:
         if of not in self._segments:

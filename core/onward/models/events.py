@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint
+from sqlalchemy import JSON, Index, text
 from sqlmodel import Field, SQLModel
 
 from onward.models.columns import BigId, moment, moment_or_none, row_id
@@ -13,12 +13,19 @@ class Event(SQLModel, table=True):
     """A contact action, once, with what the rules made of it.
 
     `key` is unique per source and claimed by insert: a repeat finds the row
-    and its result. NULL keys never collide.
+    and its result. Events without a key are not in that index.
     """
 
     __tablename__ = "event"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
-        UniqueConstraint("source", "key"),
+        Index(
+            "event_key",
+            "source",
+            "key",
+            unique=True,
+            sqlite_where=text("key IS NOT NULL"),
+            postgresql_where=text("key IS NOT NULL"),
+        ),
         Index("event_contact", "contact_id", "id"),
     )
 

@@ -168,9 +168,16 @@ def upgrade() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("result", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("source", "key"),
     )
     op.create_index("event_contact", "event", ["contact_id", "id"], unique=False)
+    op.create_index(
+        "event_key",
+        "event",
+        ["source", "key"],
+        unique=True,
+        sqlite_where=sa.text("key IS NOT NULL"),
+        postgresql_where=sa.text("key IS NOT NULL"),
+    )
     op.create_index(op.f("ix_event_created_at"), "event", ["created_at"], unique=False)
     op.create_table(
         "identity",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -18,10 +17,11 @@ from sqlalchemy.engine import make_url
 from onward import __version__
 from onward.connections.listing import Listed, list_connections
 from onward.connections.secrets import known_secrets
+from onward.diagnose.anonymous import Anonymous
 from onward.doctor import examine
 from onward.errors import ConfigError
 from onward.migrate import current_revision
-from onward.models import Attempt, Identity, Job, Lease, OutcomeRow, Push, table
+from onward.models import Attempt, Job, Lease, OutcomeRow, Push, table
 from onward.redact import MARK, Redactor
 from onward.runtime import Runtime
 
@@ -44,14 +44,6 @@ PACKAGES = (
 pushes = table(Push)
 outcomes = table(OutcomeRow)
 attempts = table(Attempt)
-identities = table(Identity)
-
-# What stands around an address in texts, JSON, URLs and SQL.
-_AROUND = r"\s\"'`<>()\[\]{},;:=&?/\\|"
-_ADDRESS = re.compile(
-    rf"[^{_AROUND}@]{{1,64}}(?:@|%40)[^{_AROUND}@%]{{1,250}}", re.IGNORECASE
-)
-_NAMED_UNICODE = re.compile(r"\\u[0-9a-fA-F]{4}")
 
 
 def write_bundle(runtime: Runtime, path: Path) -> None:
@@ -105,58 +97,6 @@ def collect(runtime: Runtime) -> dict[str, Any]:
         for check in examine(runtime.config.path, runtime.env, clock=runtime.clock)
     ]
     return cast("dict[str, Any]", Anonymous(runtime, redactor).clean(document))
-
-
-class Anonymous:
-    """Takes secrets and e-mail addresses out of plain data.
-
-    An address becomes the id of its contact, or a number when it is nobody's, the
-    same one wherever it stands.
-    """
-
-    def __init__(self, runtime: Runtime, redactor: Redactor) -> None:
-        self._runtime = runtime
-        self._redact = redactor.text
-        self._names: dict[str, str] = {}
-
-    def clean(self, value: object) -> object:
-        """Return the same data without them; keys of mappings included."""
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, Mapping):
-            known = cast("Mapping[object, object]", value)
-            return {self._text(str(k)): self.clean(v) for k, v in known.items()}
-        if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-            return [self.clean(one) for one in cast("Sequence[object]", value)]
-        return value
-
-    def _text(self, text: str) -> str:
-        text = self._redact(text)
-        if "@" in text or "%40" in text or "\\u0040" in text:
-            text = _NAMED_UNICODE.sub(_spelled_out, text)
-            text = _ADDRESS.sub(lambda found: self._name(found[0]), text)
-        return text
-
-    def _name(self, written: str) -> str:
-        if written.startswith(MARK):
-            return written  # credentials of a URL, taken out already
-        # The full stop of a sentence is no part of it.
-        bare = written.rstrip(".")
-        address = bare.replace("%40", "@").lower()
-        if address not in self._names:
-            with self._runtime.database.read() as transaction:
-                who = transaction.execute(
-                    select(identities.c.contact_id).where(
-                        identities.c.kind == "email", identities.c.value == address
-                    )
-                ).scalar()
-            number = len(self._names) + 1
-            self._names[address] = f"contact-{who}" if who else f"address-{number}"
-        return self._names[address] + written[len(bare) :]
-
-
-def _spelled_out(found: re.Match[str]) -> str:
-    return str(orjson.loads(f'"{found[0]}"')) if found[0][2] not in "dD" else found[0]
 
 
 def _keys(runtime: Runtime) -> list[str]:
