@@ -32,7 +32,7 @@ test: $(VENV)/.dev
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/.dev
-	$(PYTEST) --hypothesis-profile=quick -m "not slow and not postgres" $(ARGS)
+	$(PYTEST) -m "not slow and not postgres" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -22,9 +22,22 @@ from onward.database import Database
 from onward.migrate import upgrade
 from onward.testing.app import TestApp
 
-# `make quick` and `make nightly`: the same random tests, for shorter and longer.
-hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
+# `make nightly`: the same random tests, for longer.
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep `make quick` quick: whole commands and random tests count as slow."""
+    for item in items:
+        function = getattr(item, "function", None)
+        if (HERE / "cli") in item.path.parents or getattr(
+            function, "is_hypothesis_test", False
+        ):
+            item.add_marker(pytest.mark.slow)
+
 
 MakeApp = Callable[..., TestApp]
 AtOnce = Callable[[Sequence[str]], list[Any]]

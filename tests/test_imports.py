@@ -22,9 +22,10 @@ PLUGINS = ROOT / "plugins"
 # the longest name that fits counts. What a later line needs must not know it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # words and small tools that know nothing of us
-    ("errors", "clock", "contract", "failpoints", "sql"),
+    ("errors", "among", "clock", "contract", "failpoints", "sql"),
     # values: pure functions over what was given
     (
+        "address",
         "answer",
         "config",
         "contacts.fields",
@@ -33,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fieldmap",
         "filters",
         "redact",
+        "transport",
         "vault",
     ),
     # what is kept
