@@ -47,7 +47,6 @@ AtOnce = Callable[[Sequence[str]], list[Any]]
 _WATCH = """
 import os, shutil, signal, sys, time
 pid, folder = int(sys.argv[1]), sys.argv[2]
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.stdin.read()
 os.kill(pid, signal.SIGQUIT)
 while os.path.exists(os.path.join(folder, "postmaster.pid")):
@@ -100,7 +99,10 @@ def postgres() -> Iterator[PostgresServer]:
         # Run by root, the wheel lets a system user of its own own the server.
         started = get_server(folder, cleanup_mode=None)
     command = [sys.executable, "-c", _WATCH, str(started.get_pid()), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as watch:
+    # In a session of its own: whoever kills the tests kills their whole group.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, start_new_session=True
+    ) as watch:
         # The path of a socket must be short; the server may have chosen another.
         server = PostgresServer(started.get_postmaster_info().socket_dir)
         # What a power cut would lose here, nobody misses.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from onward import Api, Lost, PluginError, Rejected, Temporary, minute
 from onward.api import Wire, check_address, join
 from onward.contract import Limit, RemoteContact
 from onward.database import Database
+from onward.errors import Fenced
 from onward.integrations import ConnectionSettings, Integration
 from onward.limiter import Limiter, windows_for
 from onward.memory import Memory
@@ -223,21 +225,140 @@ def test_limit_is_waited_out(make_api: Callable[..., Api]) -> None:
     assert 0 < clock.slept < 60
 
 
-def test_reserved_calls_are_not_waited_for_and_the_rest_is_given_back(
-    make_api: Callable[..., Api],
-) -> None:
-    """A batch that reserved calls makes them at once; unused ones are free again."""
+def test_waiting_for_calls_keeps_the_lease(make_api: Callable[..., Api]) -> None:
+    """A long wait is slept in short naps, and the lease is looked after in each."""
     clock = onward.testing.Clock()
-    api = make_api(ok, (Limit(40, per=minute),), clock=clock)
-    assert api.reserve(10) is None
-    for _ in range(4):
+    api = make_api(ok, (Limit(2, per=minute),), clock=clock)
+    naps: list[float] = []
+    renewed: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        clock.tick(seconds)
+
+    api._wire.sleep = sleep
+    api._wire.renew = lambda: renewed.append(clock.now.timestamp())
+    api._wire.left = lambda: timedelta(seconds=2)
+
+    for _ in range(2):
         api.get("people")
 
-    api.close()
+    assert sum(naps) == pytest.approx(30, abs=0.1)
+    assert max(naps) == 0.5  # a quarter of what is left of the lease
+    assert len(renewed) >= len(naps)
 
-    assert clock.slept == 0
-    assert api.reserve(6) is None
-    assert (api.reserve(10) or timedelta()) > timedelta()
+
+def test_a_lease_lost_while_waiting_stops_the_request(
+    make_api: Callable[..., Api],
+) -> None:
+    """Nothing leaves any more for a worker that slept too long."""
+    clock = onward.testing.Clock()
+    api = make_api(ok, (Limit(2, per=minute),), clock=clock)
+    api.get("people")
+
+    def lost() -> None:
+        raise Fenced
+
+    api._wire.renew = lost
+
+    with pytest.raises(Fenced):
+        api.get("people")
+    assert len(api.exchanges) == 1
+
+
+def test_the_room_is_seen_without_taking_it(make_api: Callable[..., Api]) -> None:
+    """A batch asks whether its calls fit; those of single paths are not looked at."""
+    clock = onward.testing.Clock()
+    limits = (Limit(16, per=minute), Limit(1, per=minute, path="*/imports"))
+    api = make_api(ok, limits, clock=clock)
+    wire = api._wire
+
+    def room(calls: int) -> bool:
+        with wire.limiter._database.read() as transaction:
+            return wire.room_for(transaction, calls) is None
+
+    assert (room(4), room(4)) == (True, True)
+    api.get("imports")
+    assert (room(3), room(4)) == (True, False)
+
+
+def test_a_request_takes_less_than_what_is_left_of_the_lease(
+    make_api: Callable[..., Api],
+) -> None:
+    """Half a minute at most, and less when the lease is shorter."""
+    wire = make_api(ok)._wire
+
+    seconds = []
+    for left in (None, timedelta(minutes=2), timedelta(seconds=10)):
+        wire.left = partial(lambda given: given, left)
+        seconds.append(wire.seconds_left())
+
+    assert seconds == [30, 30, 9]
+
+
+def test_a_credential_may_not_lead_elsewhere(make_api: Callable[..., Api]) -> None:
+    """What `authenticate` does to the address is looked at again."""
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200)
+
+    class Elsewhere(Acme):
+        """Signs for another host."""
+
+        def authenticate(self, request: httpx.Request) -> None:
+            """Change the address."""
+            request.url = httpx.URL("https://evil.example/")
+
+    api = make_api(handle)
+    api._wire.authenticator = Elsewhere(ConnectionSettings())
+
+    with pytest.raises(PluginError, match=r"evil\.example"):
+        api.get("people")
+    assert seen == []
+
+
+def test_redirects_are_not_followed(make_api: Callable[..., Api]) -> None:
+    """The credential would go along; it is told what happened instead."""
+    seen: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.host)
+        return httpx.Response(302, headers={"Location": "https://evil.example/"})
+
+    with pytest.raises(Temporary, match="redirects are not followed"):
+        make_api(handle).get("people")
+
+    assert seen == ["api.acme.example"]
+
+
+def test_huge_bodies_are_kept_short(make_api: Callable[..., Api]) -> None:
+    """An attempt shows the beginning of a body, and how long it was."""
+    api = make_api(lambda _: httpx.Response(200, text="x" * 1_000_000))
+
+    api.post("people", ["y" * 1_000_000])
+
+    [seen] = api.exchanges
+    assert len(seen["request"]) < 25_000
+    assert len(seen["answer"]) < 25_000
+    assert "1000000 characters" in seen["answer"]
+
+
+def test_the_services_own_words_are_without_secrets(
+    make_api: Callable[..., Api],
+) -> None:
+    """An error that echoes the credential does not carry it into ours."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        words = f"cannot use {request.headers['Authorization']}"
+        return httpx.Response(422, json={"error": words})
+
+    with pytest.raises(Rejected) as caught:
+        make_api(handle).post("people", {})
+
+    assert "cannot use" in caught.value.message
+    assert "s3cret-token" not in caught.value.message
 
 
 def test_long_wait_for_calls_is_a_loss(make_api: Callable[..., Api]) -> None:

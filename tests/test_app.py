@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +16,6 @@ import pytest
 from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-import onward.testing
 from onward import signals
 from onward.app import Onward
 from onward.errors import ConfigError, InputError
@@ -546,60 +546,63 @@ def test_engine_of_ours_serves_hosts_too(app: TestApp, heard: list[str]) -> None
 BESIDE_THREADS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
+def fork(work: Callable[[], object]) -> int:
+    """Start a child that does some work and ends; return its process id."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        signal.alarm(60)
+        with suppress(Exception):
+            work()
+            code = 0
+        os._exit(code)
+    return child
+
+
+def exit_code(child: int) -> int:
+    """Wait for a child."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @BESIDE_THREADS
 def test_app_survives_a_fork(app: TestApp) -> None:
     """Parent and child both go on using an app that was open when they parted."""
     app.upsert_contact({"email": "ana@shop.example"})
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with suppress(Exception):
-            app.record_action("form.submitted", email="child@shop.example")
-            Onward.close(app)  # not the test's own, which removes the folder
-            code = 0
-        os._exit(code)
-    app.record_action("form.submitted", email="parent@shop.example")
-    _, status = os.waitpid(child, 0)
+    def work() -> None:
+        app.record_action("form.submitted", email="child@shop.example")
+        Onward.close(app)  # not the test's own, which removes the folder
 
-    assert os.waitstatus_to_exitcode(status) == 0
+    child = fork(work)
+    app.record_action("form.submitted", email="parent@shop.example")
+
+    assert exit_code(child) == 0
     assert counts(app) == {"Contact": 3, "Event": 5, "Ledger": 2, "Push": 2}
 
 
 @BESIDE_THREADS
 def test_child_does_not_stop_the_parents_worker(app: TestApp) -> None:
-    """A child that closes the app leaves the parent's worker threads running."""
+    """A child that closes the app leaves the parent's threads and database open."""
     app.start()
+    threads = {thread.name for thread in threading.enumerate()}
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with suppress(Exception):
-            Onward.close(app)
-            code = 0
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
+    child = fork(lambda: Onward.close(app))
 
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert app.runtime.database.engine.pool is not None
+    assert exit_code(child) == 0
+    assert {thread.name for thread in threading.enumerate()} == threads
     assert app.record_action("x", email="ana@shop.example").created
     app.stop()
 
 
 @BESIDE_THREADS
-def test_memory_survives_a_fork() -> None:
+def test_memory_survives_a_fork(make_app: MakeApp) -> None:
     """An app in memory goes on in the child with what it had."""
-    app = onward.testing.app(TOML)
-    app.upsert_contact({"email": "ana@shop.example"})
+    app = make_app(TOML)
+    first = app.upsert_contact({"email": "ana@shop.example"})
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with suppress(Exception):
-            again = app.upsert_contact({"email": "ana@shop.example"})
-            code = 0 if not again.created else 2
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
+    def work() -> None:
+        again = app.upsert_contact({"email": "ana@shop.example"})
+        assert (again.contact_id, again.created) == (first.contact_id, False)
 
-    assert os.waitstatus_to_exitcode(status) == 0
-    app.close()
+    assert exit_code(fork(work)) == 0
+    assert app.upsert_contact({"email": "ben@shop.example"}).created

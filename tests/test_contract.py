@@ -37,7 +37,7 @@ from onward import (
     setting,
 )
 from onward.connections.open import open_connection
-from onward.connections.state import read_state
+from onward.connections.state import named
 from onward.contract import Scope
 
 
@@ -437,19 +437,13 @@ def a_klaviyo_app(
     return app
 
 
-def poll(app: onward.testing.TestApp, job: str) -> dict[str, Outcome]:
-    """Ask what became of the rows of a job, as a drain would."""
-    rows = [row for row in app.queued if row["job"] == job]
-    items = [an_item(row["email"], row["id"]) for row in rows]
+def opened(app: onward.testing.TestApp) -> tuple[Klaviyo, Api]:
+    """Return the integration and its client, as a drain has them."""
     with app.runtime.database.read() as transaction:
-        state = read_state(transaction, rows[0]["connection_id"])
-    assert state is not None
-    opened = open_connection(app.runtime, state)
-    integration = opened.integration
-    assert isinstance(integration, Klaviyo)
-    outcomes = list(integration.poll(opened.api(app.runtime), job, items))
-    emails = {row["id"]: row["email"] for row in rows}
-    return {emails[outcome.push_id]: outcome for outcome in outcomes}
+        state = named(transaction, "klaviyo")
+    found = open_connection(app.runtime, state)
+    assert isinstance(found.integration, Klaviyo)
+    return found.integration, found.api(app.runtime)
 
 
 def test_klaviyo_fits() -> None:
@@ -457,26 +451,42 @@ def test_klaviyo_fits() -> None:
     fake = FakeKlaviyo()
     people = ["ana@shop.example", "bad1@shop.example", "bad2@shop.example"]
     app = a_klaviyo_app(fake, Klaviyo, people)
+    klaviyo, api = opened(app)
+    items = [
+        an_item(email, place, **{"properties.town": "Köln"})
+        for place, email in enumerate(people)
+    ]
 
-    app.deliver()
+    submitted = list(klaviyo.push(api, items, None))
+    first = list(klaviyo.poll(api, "job-1", items))
+    second_time = list(klaviyo.poll(api, "job-1", items))
 
-    assert [(row["state"], row["job"]) for row in app.deliveries()] == [
-        ("submitted", "job-1")
-    ] * 3
     assert fake.jobs["job-1"][0] == {
         "email": "ana@shop.example",
         "properties": {"town": "Köln"},
     }
-    first = poll(app, "job-1")
-    assert {(o.kind, o.job, o.after) for o in first.values()} == {
+    assert {(o.kind, o.job) for o in submitted} == {(OutcomeKind.SUBMITTED, "job-1")}
+    assert {(o.kind, o.job, o.after) for o in first} == {
         (OutcomeKind.SUBMITTED, "job-1", minute)
     }
-    second_time = poll(app, "job-1")
-    assert {email: o.kind for email, o in second_time.items()} == {
-        "ana@shop.example": OutcomeKind.DELIVERED,
-        "bad1@shop.example": OutcomeKind.REJECTED,
-        "bad2@shop.example": OutcomeKind.REJECTED,
-    }
+    assert [(o.push_id, o.kind) for o in second_time] == [
+        (0, OutcomeKind.DELIVERED),
+        (1, OutcomeKind.REJECTED),
+        (2, OutcomeKind.REJECTED),
+    ]
+    app.close()
+
+
+def test_a_job_is_refused_while_nobody_asks_for_its_end() -> None:
+    """A row that could only get stuck waits, and says why."""
+    fake = FakeKlaviyo()
+    app = a_klaviyo_app(fake, Klaviyo, ["ana@shop.example"])
+
+    app.deliver()
+
+    [row] = app.queued
+    assert (row["state"], row["code"]) == ("waiting", "plugin_error")
+    assert "submitted() is reserved" in row["reason"]
     app.close()
 
 
@@ -484,7 +494,15 @@ def test_batches_are_bounded_by_bytes_and_calls_by_both_windows() -> None:
     """No job exceeds `batch_bytes`; no second sees 10, no minute 150 new jobs."""
 
     class Small(Klaviyo):
-        batch_bytes = 200
+        batch_bytes = 150
+
+        def push(
+            self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
+        ) -> Iterator[Outcome]:
+            """Take a job that was accepted for one that was done."""
+            list(super().push(api, batch, segment))
+            for item in batch:
+                yield item.delivered(item.email)
 
     fake = FakeKlaviyo()
     people = [f"p{number}@shop.example" for number in range(400)]

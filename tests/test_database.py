@@ -365,7 +365,8 @@ def test_a_fork_leaves_the_parents_connections_alone(database: Database) -> None
     def write() -> None:
         while not done.is_set():
             with database.write() as connection:
-                connection.execute(update(settings).values(value="again"))
+                ours = update(settings).where(settings.c.name == "parent")
+                connection.execute(ours.values(value="again"))
 
     with database.write() as connection:
         put(connection, "parent", "")

@@ -33,6 +33,7 @@ GUIDE = (ROOT / "plugins/_template/README.md").read_text("utf-8")
 # Modules without a test file of their own name → the files that test them. A name
 # that ends in `.*` stands for a package that is tested as a whole.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "among": "test_database.py",
     "onward": "test_exported_members.py",
     "onward_icontact": "test_plugins.py",
     "connections.*": "cli/test_cli_connections.py test_push_life.py",

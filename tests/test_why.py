@@ -269,7 +269,7 @@ def test_a_limit_that_is_used_up_is_told(app: TestApp) -> None:
         "the limit of calls is used up until 2026-03-04 09:00:15 UTC"
     )
 
-    app.clock.tick(timedelta(seconds=15))
+    app.clock.tick(timedelta(seconds=16))
     assert waits_of_last(app).startswith("for a worker")
     app.deliver(until_empty=False)
     assert ask(app).connections[0].pushes[0].state == "delivered"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -23,7 +23,14 @@ from onward.errors import (
 TEXT_LIMIT = 300
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Before anything left this machine.
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +105,23 @@ def retry_after(answer: Answer, now: datetime) -> timedelta | None:
 
 
 def error_of(
-    answer: Answer, title: str, throttled: Collection[int], now: datetime
+    answer: Answer,
+    title: str,
+    throttled: Collection[int],
+    now: datetime,
+    redact: Callable[[str], str] = str,
 ) -> ServiceError | CredentialsRefused | None:
     """Return what an answer's status means; None when it is a success.
 
     Args:
         title: the service's name, for the sentence.
         throttled: statuses by which this service says "too fast".
+        redact: takes secrets out of the service's own words.
     """
     status = answer.status
     if 200 <= status < 300:
         return None
-    words = said(answer)
+    words = redact(said(answer))
     says = f": {words}" if words else ""
     after = retry_after(answer, now)
     if status in throttled:
@@ -130,7 +142,14 @@ def error_of(
         return AccountBlocked(
             f"{title} does not work for this account ({status}){says}", status=status
         )
-    if status in (408, 423, 425) or status >= 500 or status < 400:
+    if 300 <= status < 400:
+        return Temporary(
+            f"{title} sends us elsewhere ({status}); redirects are not followed, "
+            "because the credentials would go along",
+            after,
+            status=status,
+        )
+    if status in (408, 423, 425) or status >= 500 or status < 200:
         sort = Lost if status in (502, 504) and answer.method not in SAFE else Temporary
         return sort(f"{title} failed ({status}){says}", after, status=status)
     return Rejected(f"{title} refuses this ({status}){says}", status=status)

@@ -6,7 +6,6 @@ here, once; an integration only says what to ask.
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,19 +17,30 @@ from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import httpx
+import orjson
+from sqlalchemy import Connection
 
+from onward.address import check_address, is_loopback, join
 from onward.answer import Answer, error_of, error_without_answer
 from onward.contract import RemoteContact
 from onward.errors import Lost, PluginError
+from onward.failpoints import failpoint
 from onward.limiter import Limiter, Window, applies
 from onward.memory import Memory
 from onward.redact import Redactor
+from onward.transport import ENCODINGS, deadline, read_body
+
+__all__ = ["Api", "Wire", "check_address", "is_loopback", "join"]
 
 Thing = TypeVar("Thing")
 Made = TypeVar("Made")
 
 TIMEOUT = timedelta(seconds=30)
+# A request may take this share of what is left of the lease, not more: its
+# answer must be stored while the connection is still ours.
+LEASE_SHARE = 0.9
 LONGEST_WAIT = timedelta(seconds=60)
+NAP = timedelta(seconds=1)
 MOST_BYTES = 20_000_000
 
 
@@ -76,8 +86,10 @@ class Wire:
     Args:
         windows: limiter rows every request must pass.
         in_flight: as many requests at the same time.
-        renew: prolongs the lease; raises Fenced when it is lost.
+        renew: prolongs the lease when it is due; raises Fenced when it is lost.
+        left: how long the lease still runs; None where there is none.
         sleep: waits that many seconds (tests move their clock instead).
+        slots: what counts those in flight; wires of one drain share it.
     """
 
     client: httpx.Client
@@ -88,11 +100,51 @@ class Wire:
     redactor: Redactor
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
-    renew: Callable[[], None] = field(default=lambda: None)
+    renew: Callable[[], None] = lambda: None
+    left: Callable[[], timedelta | None] = lambda: None
     slots: AbstractContextManager[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.slots = threading.BoundedSemaphore(self.in_flight)
+
+    def room_for(self, connection: Connection, calls: int) -> timedelta | None:
+        """Tell whether the limits leave room for so many calls; else how long to wait.
+
+        Those of single paths are not looked at.
+        """
+        windows = [window for window in self.windows if not window.path]
+        return self.limiter.look(connection, windows, calls, self.clock())
+
+    def wait_for_turn(self, path: str) -> None:
+        """Take one call, waiting for it if it is not long.
+
+        Raises:
+            Lost: it would take longer than a minute.
+            Fenced: the lease was lost meanwhile.
+        """
+        windows = [window for window in self.windows if applies(window, path)]
+        waited = timedelta()
+        while (pause := self.limiter.take(windows, 1, self.clock())) is not None:
+            waited += pause
+            if waited > LONGEST_WAIT:
+                raise Lost(
+                    "the limit of calls is used up in the middle of a batch",
+                    pause,
+                    code="out_of_calls",
+                )
+            while pause > timedelta():
+                self.renew()
+                left = self.left()
+                nap = min(pause, NAP, left / 4 if left is not None else NAP)
+                self.sleep(max(nap.total_seconds(), 0.001))
+                pause -= max(nap, timedelta(milliseconds=1))
+
+    def seconds_left(self) -> float:
+        """Return how long the next request may take."""
+        left = self.left()
+        if left is None:
+            return TIMEOUT.total_seconds()
+        return min(TIMEOUT.total_seconds(), left.total_seconds() * LEASE_SHARE)
 
 
 class Api:
@@ -113,8 +165,6 @@ class Api:
         self._index = index
         # The core stores the outcomes yielded so far before anything more leaves.
         self.before_request: Callable[[], None] = lambda: None
-        self._purse = 0
-        self._counting = threading.Lock()
         self.exchanges: list[dict[str, Any]] = []
 
     # -- what an integration calls
@@ -177,35 +227,52 @@ class Api:
             PluginError: the address is not on an allowed host.
         """
         wire = self._wire
-        body: dict[str, Any] = {}
-        if json is not None:
-            body["json"] = json
-        if content is not None:
-            body["content"] = content
-        request = wire.client.build_request(
-            method,
-            join(wire.authenticator.base_url(), path),
-            params=dict(params) if params else None,
-            headers=dict(headers or {}),
-            **body,
-        )
+        request = self._build(method, path, params, json, content, headers)
         check_address(request.url, wire.authenticator.allowed_hosts())
-        wire.authenticator.authenticate(request)
         self.before_request()
         with wire.slots:
-            self._pay(request.url.path)
+            wire.wait_for_turn(request.url.path)
             wire.renew()
+            # Last, because a signature may hold the time; and looked at again,
+            # because it may have changed more than headers.
+            wire.authenticator.authenticate(request)
+            check_address(request.url, wire.authenticator.allowed_hosts())
+            failpoint("before_request")
             answer = self._send(request)
+            failpoint("after_request")
         if answer.status not in ok:
             error = error_of(
                 answer,
                 wire.authenticator.title,
                 wire.authenticator.throttled,
                 self.now(),
+                wire.redactor.text,
             )
             if error is not None:
                 raise error
         return answer
+
+    def _build(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        json: object,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> httpx.Request:
+        given = {"Accept-Encoding": ENCODINGS, **(headers or {})}
+        if json is not None:
+            content = orjson.dumps(json, option=orjson.OPT_NON_STR_KEYS)
+            given = {"Content-Type": "application/json", **given}
+        wire = self._wire
+        return wire.client.build_request(
+            method,
+            join(wire.authenticator.base_url(), path),
+            params=dict(params) if params else None,
+            headers=given,
+            content=content,
+        )
 
     def each(
         self, function: Callable[[Thing], Made], things: Iterable[Thing]
@@ -242,61 +309,22 @@ class Api:
         if failure is not None:
             raise failure
 
-    # -- what the core calls
-
-    def reserve(self, calls: int) -> timedelta | None:
-        """Take calls for a whole batch at once; return how long to wait."""
-        windows = [w for w in self._wire.windows if not w.path]
-        granted = min([calls, *(w.burst for w in windows)])
-        if granted < 1:
-            return None
-        wait_for = self._wire.limiter.take(windows, granted, self.now())
-        if wait_for is None:
-            self._purse += granted
-        return wait_for
-
-    def close(self) -> None:
-        """Give back the calls that were reserved and not made."""
-        unused, self._purse = self._purse, 0
-        windows = [w for w in self._wire.windows if not w.path]
-        self._wire.limiter.give_back(windows, unused)
-
-    def _pay(self, path: str) -> None:
-        with self._counting:
-            paid = self._purse > 0
-            self._purse -= paid
-        windows = [
-            w
-            for w in self._wire.windows
-            if applies(w, path) and not (paid and not w.path)
-        ]
-        waited = timedelta()
-        while (pause := self._wire.limiter.take(windows, 1, self.now())) is not None:
-            waited += pause
-            if waited > LONGEST_WAIT:
-                raise Lost(
-                    "the limit of calls is used up in the middle of a batch",
-                    pause,
-                    code="out_of_calls",
-                )
-            self._wire.renew()
-            self._wire.sleep(pause.total_seconds())
-
     def _send(self, request: httpx.Request) -> Answer:
         wire = self._wire
         started = time.monotonic()
         seen: dict[str, Any] = {
             "method": request.method,
             "url": wire.redactor.url(str(request.url)),
-            "request": wire.redactor.text(request.content.decode("utf-8", "replace")),
+            "request": wire.redactor.body(request.content.decode("utf-8", "replace")),
         }
         title = wire.authenticator.title
         try:
-            response = wire.client.send(request, stream=True)
-            try:
-                body = _read(response, started)
-            finally:
-                response.close()
+            with deadline(wire.seconds_left()):
+                response = wire.client.send(request, stream=True)
+                try:
+                    body = read_body(response, MOST_BYTES)
+                finally:
+                    response.close()
         except httpx.HTTPError as error:
             failure = error_without_answer(error, request.method, title)
             seen["error"] = failure.message
@@ -307,58 +335,8 @@ class Api:
             ) from error
         else:
             seen["status"] = response.status_code
-            seen["answer"] = wire.redactor.text(body.decode("utf-8", "replace"))
+            seen["answer"] = wire.redactor.body(body.decode("utf-8", "replace"))
         finally:
             seen["ms"] = round((time.monotonic() - started) * 1000)
             self.exchanges.append(seen)
         return Answer(request.method, response.status_code, response.headers, body)
-
-
-def _read(response: httpx.Response, started: float) -> bytes:
-    """Read a body within the deadline and a sane size."""
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_bytes():
-        parts.append(part)
-        size += len(part)
-        if time.monotonic() - started > TIMEOUT.total_seconds():
-            raise httpx.ReadTimeout("the answer takes too long")
-        if size > MOST_BYTES:
-            raise httpx.ReadError("the answer is too large")
-    return b"".join(parts)
-
-
-def join(base: str, path: str) -> str:
-    """Return the address of a path under a base address."""
-    if path.startswith(("https://", "http://")):
-        return path
-    return f"{base.rstrip('/')}/{path.lstrip('/')}"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_address(url: httpx.URL, allowed: Sequence[str]) -> None:
-    """Refuse what is not https (loopback apart) or not on an allowed host.
-
-    Raises:
-        PluginError: naming the host.
-    """
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
-        raise PluginError(
-            f"a request to {url.host} would go over {url.scheme or 'no scheme'}; "
-            "only https is allowed (http on this machine only)"
-        )
-    place = f"{url.host}:{url.port}" if url.port else url.host
-    if place not in allowed:
-        raise PluginError(
-            f"a request to {place} was refused: the integration declares only "
-            f"{', '.join(allowed) or 'no host'}"
-        )

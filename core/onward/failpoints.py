@@ -6,6 +6,16 @@ import os
 import signal
 
 VARIABLE = "ONWARD_FAILPOINT"
+# Of a delivery, in the order they are passed.
+DELIVERY = (
+    "before_claim",
+    "after_claim",
+    "after_attempt",
+    "before_request",
+    "after_request",
+    "after_answer",
+    "after_commit",
+)
 
 
 def failpoint(name: str) -> None:

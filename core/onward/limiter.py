@@ -2,7 +2,9 @@
 
 Generic cell rate algorithm, one row per window and share, advanced by one
 conditional UPDATE with our clock. At most `calls` requests leave in *any* span
-as long as the window: a quarter of them at once, the rest evenly.
+as long as the window: a quarter of them at once, the rest evenly. A call is taken
+at the moment it is made and never given back: what was taken earlier and used later
+would be missing in one span and too many in the next.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ rows = table(LimiterRow)
 
 BURST_SHARE = 0.25
 BACKFILL_SHARE = 0.7
+# Moments are kept as seconds since 1970, exact to a quarter of a microsecond:
+# what is equal by calculation may differ by the sum of a few of those. So rows may
+# run ahead a little more than they should, and windows are taken for longer.
+SLACK_S = 1e-4
+LONGER_S = 1e-3
 
 _ADD = PerDialect(lambda insert: insert(rows).on_conflict_do_nothing())
 _TAT = select(rows.c.tat).where(rows.c.key == bindparam("of"))
@@ -38,11 +45,6 @@ _TAKE = (
     )
     .values(tat=_BASE + bindparam("cost"))
 )
-_GIVE_BACK = (
-    update(rows)
-    .where(rows.c.key == bindparam("of"))
-    .values(tat=rows.c.tat - bindparam("cost"))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,24 @@ class Window:
     burst: int
     path: str = ""
 
+    @property
+    def burst_s(self) -> float:
+        """How far the row may run ahead of the clock."""
+        return self.burst * self.interval_s + SLACK_S
+
+
+class _Full(Exception):
+    """A window has no room: nothing is taken from any."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.wait_s = wait_s
+
 
 def windows_for(rate_key: str, limits: Sequence[Limit], *, live: bool) -> list[Window]:
     """Return the rows a call must pass: live takes from `all`, back-fill from both."""
     found: list[Window] = []
-    for limit in limits:
+    for limit in dict.fromkeys(limits):  # one that is given twice counts once
         name = f"{rate_key}|{limit.calls}/{limit.per.total_seconds():g}{limit.path}"
         shares = (
             [("all", 1.0)] if live else [("all", 1.0), ("backfill", BACKFILL_SHARE)]
@@ -66,8 +81,10 @@ def windows_for(rate_key: str, limits: Sequence[Limit], *, live: bool) -> list[W
         for share, part in shares:
             calls = max(1, math.floor(limit.calls * part))
             burst = max(1, math.floor(calls * BURST_SHARE))
-            # Most calls in one window = burst + window / interval - 1.
-            interval = limit.per.total_seconds() / (calls - burst + 1)
+            # The first of `calls + 1` calls and the last are this many intervals
+            # apart, and that must be a window.
+            window = limit.per.total_seconds() + LONGER_S
+            interval = window / (calls + 1 - burst)
             found.append(Window(f"{name}|{share}", interval, burst, limit.path))
     return found
 
@@ -82,7 +99,10 @@ class Limiter:
     def take(
         self, windows: Sequence[Window], calls: int, now: datetime
     ) -> timedelta | None:
-        """Take `calls` from every window, or none; return how long to wait.
+        """Take `calls` from every window, or none.
+
+        Args:
+            calls: made now, all of them; more than a burst are never granted.
 
         Returns:
             None when taken, else the time until it is worth asking again.
@@ -90,40 +110,33 @@ class Limiter:
         if not windows:
             return None
         moment = now.timestamp()
-        with self._database.write() as connection:
-            self._make_rows(connection, windows)
-            taken: list[tuple[Window, float]] = []
-            for window in windows:
-                cost = min(calls, window.burst) * window.interval_s
-                done = connection.execute(
-                    _TAKE,
-                    {
-                        "of": window.key,
-                        "moment": moment,
-                        "cost": cost,
-                        "burst": window.burst * window.interval_s,
-                    },
-                ).rowcount
-                if done:
-                    taken.append((window, cost))
-                    continue
-                tat = float(
-                    connection.execute(_TAT, {"of": window.key}).scalar() or moment
-                )
-                for other, paid in taken:
-                    connection.execute(_GIVE_BACK, {"of": other.key, "cost": paid})
-                wait = tat + cost - moment - window.burst * window.interval_s
-                return timedelta(seconds=max(wait, 0.001))
+        try:
+            with self._database.write() as connection:
+                self._make_rows(connection, windows)
+                for place in range(len(windows)):
+                    _take(connection, windows[place:], calls, moment)
+        except _Full as full:
+            # Made again next time, in case somebody removed them.
+            self._known.difference_update(window.key for window in windows)
+            return timedelta(seconds=max(full.wait_s, 0.001))
+        self._known.update(window.key for window in windows)
         return None
 
-    def give_back(self, windows: Sequence[Window], calls: int) -> None:
-        """Return calls that were taken and not made."""
-        if not windows or calls <= 0:
-            return
-        with self._database.write() as connection:
-            for window in windows:
-                cost = min(calls, window.burst) * window.interval_s
-                connection.execute(_GIVE_BACK, {"of": window.key, "cost": cost})
+    def look(
+        self,
+        connection: Connection,
+        windows: Sequence[Window],
+        calls: int,
+        now: datetime,
+    ) -> timedelta | None:
+        """Tell whether so many calls would be granted now, without taking them.
+
+        Args:
+            calls: more than a burst are asked for as a burst.
+        """
+        moment = now.timestamp()
+        longest = _longest_s(connection, windows, calls, moment)
+        return timedelta(seconds=max(longest, 0.001)) if longest > 0 else None
 
     def _make_rows(self, connection: Connection, windows: Sequence[Window]) -> None:
         missing = [w for w in windows if w.key not in self._known]
@@ -131,7 +144,43 @@ class Limiter:
             connection.execute(
                 _ADD(connection), [{"key": w.key, "tat": 0.0} for w in missing]
             )
-            self._known.update(w.key for w in missing)
+
+
+def _take(
+    connection: Connection, windows: Sequence[Window], calls: int, moment: float
+) -> None:
+    """Take from the first of some windows; the others come after it."""
+    window = windows[0]
+    cost = calls * window.interval_s
+    given = {
+        "of": window.key,
+        "moment": moment,
+        "cost": cost,
+        "burst": window.burst_s,
+    }
+    if connection.execute(_TAKE, given).rowcount != 1:
+        # The transaction is rolled back: a call needs room in every window.
+        raise _Full(_longest_s(connection, windows, calls, moment))
+
+
+def _longest_s(
+    connection: Connection, windows: Sequence[Window], calls: int, moment: float
+) -> float:
+    return max(
+        (
+            _missing_s(connection, window, min(calls, window.burst), moment)
+            for window in windows
+        ),
+        default=0.0,
+    )
+
+
+def _missing_s(
+    connection: Connection, window: Window, calls: int, moment: float
+) -> float:
+    found = connection.execute(_TAT, {"of": window.key}).scalar()
+    tat = max(float(found or 0.0), moment)
+    return (tat - moment) + calls * window.interval_s - window.burst_s
 
 
 def applies(window: Window, path: str) -> bool:

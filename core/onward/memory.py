@@ -45,7 +45,8 @@ class Memory:
 
     def get(self, name: str) -> Any:
         """Return what was put under this name, None when nothing or too old."""
-        if name not in self._seen:
+        seen = self._seen.get(name)
+        if seen is None:
             with self._database.read() as connection:
                 row = connection.execute(
                     select(rows.c.value, rows.c.until).where(
@@ -55,11 +56,15 @@ class Memory:
                 ).first()
             if row is None:
                 return None
-            self._seen[name] = (row.value, row.until)
-        value, until = self._seen[name]
+            seen = self._seen[name] = (row.value[0], row.until)
+        value, until = seen
         if until is not None and until <= self._clock():
             return None
         return value
+
+    def read_anew(self) -> None:
+        """Look into the database again, whatever was read before."""
+        self._seen = {}
 
     def put(self, name: str, value: object, for_: timedelta | None = None) -> None:
         """Keep a value; `for_` is how long it may be believed."""
@@ -67,7 +72,9 @@ class Memory:
         row = {
             "connection_id": self._connection_id,
             "name": name,
-            "value": value,
+            # In a list, because SQLite turns a bare number in a JSON column into
+            # one that is no JSON text any more.
+            "value": [value],
             "until": until,
         }
         with self._database.write() as connection:

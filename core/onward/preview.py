@@ -22,8 +22,10 @@ from onward.connections.verify import is_fresh, verify_connection
 from onward.contacts.input import find_contacts
 from onward.contacts.values import clean_email
 from onward.contract import RemoteSegment
+from onward.delivery.claiming import Claimed
 from onward.delivery.prepare import Rules, prepare
-from onward.delivery.queue import LIVE, Claimed
+from onward.delivery.queue import LIVE
+from onward.delivery.settling import NO_EMAIL
 from onward.errors import InputError
 from onward.events.rulebook import Targets
 from onward.runtime import Runtime
@@ -125,17 +127,16 @@ def preview(
             runtime.clock(),
             opened.integration.email_field,
         )
-        row = Claimed(0, contact_id, None, 0, force=False, priority=LIVE)
-        prepared = prepare(transaction, rules, [row])
+    row = Claimed(0, contact_id, None, 0, force=False, priority=LIVE)
+    prepared = prepare(runtime.database, rules, [row])
     name = remote_segment.name if remote_segment else ""
     decision = prepared.decided.get(0)
     if decision is not None:
         return Preview(
             address, connection, name, code=decision.code, reason=decision.reason
         )
-    if 0 in prepared.waiting:
-        _, code, reason = prepared.waiting[0]
-        return Preview(address, connection, name, code=code, reason=reason)
+    if prepared.waiting:
+        return Preview(address, connection, name, code="no_email", reason=NO_EMAIL)
     ready = prepared.ready[0]
     api = _LookingApi(opened.wire(runtime, live=True), opened.memory, opened.index)
     api.asked = []
@@ -145,8 +146,6 @@ def preview(
             code, reason = outcome.code, outcome.reason
     except _Stopped:
         code = reason = ""
-    finally:
-        api.close()
     return Preview(
         address,
         connection,

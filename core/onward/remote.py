@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from onward.among import ForEach
 from onward.contract import RemoteContact
 from onward.models import RemoteContactRow, table
-from onward.sql import PerDialect
+from onward.sql import Rows
 
 rows = table(RemoteContactRow)
 
-CHUNK = 500  # stays below every database's limit of parameters
-
 _OF = rows.c.connection_id == bindparam("of")
-_BY_ID = select(rows).where(_OF, rows.c.remote_id.in_(bindparam("ids", expanding=True)))
-_BY_EMAIL = select(rows).where(
-    _OF, rows.c.email.in_(bindparam("emails", expanding=True))
+# As `Snapshot` takes them.
+_SHOWN = [
+    rows.c[name]
+    for name in (
+        "remote_id",
+        "contact_id",
+        "email",
+        "status",
+        "values",
+        "segments",
+        "map_version",
+        "unsure",
+        "alias",
+    )
+]
+_BY_ID = ForEach(
+    lambda among: select(*_SHOWN).where(_OF, among(rows.c.remote_id, "keys"))
 )
-_OURS = select(rows).where(_OF, rows.c.contact_id.in_(bindparam("ids", expanding=True)))
-_PUT = PerDialect(
+_BY_EMAIL = ForEach(
+    lambda among: select(*_SHOWN).where(_OF, among(rows.c.email, "keys"))
+)
+_OURS = ForEach(
+    lambda among: select(*_SHOWN).where(_OF, among(rows.c.contact_id, "keys"))
+)
+_COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
+_PUT = Rows(
     lambda insert: insert(rows).on_conflict_do_update(
         index_elements=["connection_id", "remote_id"],
-        set_={
-            name: insert(rows).excluded[name]
-            for name in (
-                "contact_id",
-                "email",
-                "status",
-                "values",
-                "segments",
-                "map_version",
-                "unsure",
-                "alias",
-                "seen_at",
-            )
-        },
-    )
+        set_={c.key: insert(rows).excluded[c.key] for c in _COLUMNS[2:]},
+    ),
+    _COLUMNS,
 )
-_MARK_UNSURE = (
-    update(rows)
-    .where(_OF, rows.c.contact_id.in_(bindparam("ids", expanding=True)))
-    .values(unsure=True)
+_MARK_UNSURE = ForEach(
+    lambda among: (
+        update(rows).where(_OF, among(rows.c.contact_id, "keys")).values(unsure=True)
+    )
 )
 
 
@@ -64,19 +71,9 @@ class Snapshot:
     alias: bool
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Snapshot:
-        """Build it from a table row."""
-        return cls(
-            row["remote_id"],
-            row["contact_id"],
-            row["email"],
-            row["status"],
-            dict(row["values"]),
-            dict(row["segments"]),
-            row["map_version"],
-            row["unsure"],
-            row["alias"],
-        )
+    def unknown(cls, remote_id: str) -> Snapshot:
+        """Return what is known of a remote contact before anything is."""
+        return cls(remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False)
 
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
@@ -87,31 +84,27 @@ class Snapshot:
 
 
 def _load(
-    connection: Connection, statement: Any, of: int, name: str, keys: Sequence[Any]
+    connection: Connection, statement: ForEach, of: int, keys: Iterable[Any]
 ) -> list[Snapshot]:
-    found: list[Snapshot] = []
-    for start in range(0, len(keys), CHUNK):
-        part = {"of": of, name: keys[start : start + CHUNK]}
-        found += [
-            Snapshot.of({str(key): value for key, value in row.items()})
-            for row in connection.execute(statement, part).mappings()
-        ]
-    return found
+    given = {"of": of, "keys": list(keys)}
+    if not given["keys"]:
+        return []
+    return [Snapshot(*row) for row in connection.execute(statement(connection), given)]
 
 
 def by_ids(
-    connection: Connection, connection_id: int, ids: Sequence[str]
+    connection: Connection, connection_id: int, ids: Iterable[str]
 ) -> dict[str, Snapshot]:
     """Return remote id → snapshot."""
-    found = _load(connection, _BY_ID, connection_id, "ids", ids)
+    found = _load(connection, _BY_ID, connection_id, ids)
     return {snapshot.remote_id: snapshot for snapshot in found}
 
 
 def by_emails(
-    connection: Connection, connection_id: int, emails: Sequence[str]
+    connection: Connection, connection_id: int, emails: Iterable[str]
 ) -> dict[str, Snapshot]:
     """Return lower-cased address → snapshot; deleted ones and aliases left out."""
-    found = _load(connection, _BY_EMAIL, connection_id, "emails", emails)
+    found = _load(connection, _BY_EMAIL, connection_id, emails)
     return {
         snapshot.email: snapshot
         for snapshot in found
@@ -120,10 +113,10 @@ def by_emails(
 
 
 def ours(
-    connection: Connection, connection_id: int, contact_ids: Sequence[int]
+    connection: Connection, connection_id: int, contact_ids: Iterable[int]
 ) -> dict[int, Snapshot]:
     """Return contact id → its remote contact; aliases left out."""
-    found = _load(connection, _OURS, connection_id, "ids", contact_ids)
+    found = _load(connection, _OURS, connection_id, contact_ids)
     return {snapshot.contact_id: snapshot for snapshot in found if not snapshot.alias}
 
 
@@ -135,27 +128,16 @@ def learn(
 ) -> None:
     """Add what a service showed to what is known; what it did not show stays."""
     latest = {record.remote_id: record for record in records}
-    known = by_ids(connection, connection_id, list(latest))
-    fresh: list[dict[str, Any]] = []
+    known = by_ids(connection, connection_id, latest)
+    fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
-        old = known.get(remote_id)
-        fresh.append(
-            {
-                "connection_id": connection_id,
-                "remote_id": remote_id,
-                "contact_id": old.contact_id if old else 0,
-                "email": record.email.lower() or (old.email if old else ""),
-                "status": record.status or (old.status if old else ""),
-                "values": {**(old.values if old else {}), **record.fields},
-                "segments": {**(old.segments if old else {}), **record.segments},
-                "map_version": old.map_version if old else "",
-                "unsure": old.unsure if old else False,
-                "alias": old.alias if old else False,
-                "seen_at": now,
-            }
-        )
-    if fresh:
-        connection.execute(_PUT(connection), fresh)
+        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
+        snapshot.email = record.email.lower() or snapshot.email
+        snapshot.status = record.status or snapshot.status
+        snapshot.values = {**snapshot.values, **record.fields}
+        snapshot.segments = {**snapshot.segments, **record.segments}
+        fresh.append(snapshot)
+    save(connection, connection_id, fresh, now)
 
 
 def save(
@@ -164,30 +146,32 @@ def save(
     snapshots: Iterable[Snapshot],
     now: datetime,
 ) -> None:
-    """Write snapshots as they are given, whole."""
+    """Write snapshots as they are given, whole; the last of each remote id wins."""
+    latest = {snapshot.remote_id: snapshot for snapshot in snapshots}
     fresh = [
-        {
-            "connection_id": connection_id,
-            "remote_id": snapshot.remote_id,
-            "contact_id": snapshot.contact_id,
-            "email": snapshot.email,
-            "status": snapshot.status,
-            "values": snapshot.values,
-            "segments": snapshot.segments,
-            "map_version": snapshot.map_version,
-            "unsure": snapshot.unsure,
-            "alias": snapshot.alias,
-            "seen_at": now,
-        }
-        for snapshot in snapshots
+        (
+            connection_id,
+            one.remote_id,
+            one.contact_id,
+            one.email,
+            one.status,
+            one.values,
+            one.segments,
+            one.map_version,
+            one.unsure,
+            one.alias,
+            now,
+        )
+        # In key order: two transactions that write the same ones do not deadlock.
+        for _, one in sorted(latest.items())
     ]
     if fresh:
-        connection.execute(_PUT(connection), fresh)
+        _PUT(connection, fresh)
 
 
 def mark_unsure(
-    connection: Connection, connection_id: int, contact_ids: Sequence[int]
+    connection: Connection, connection_id: int, contact_ids: Iterable[int]
 ) -> None:
     """Note that a late answer was refused: read before the next write."""
-    if contact_ids:
-        connection.execute(_MARK_UNSURE, {"of": connection_id, "ids": contact_ids})
+    given = {"of": connection_id, "keys": list(contact_ids)}
+    connection.execute(_MARK_UNSURE(connection), given)

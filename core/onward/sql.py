@@ -134,12 +134,13 @@ def _converter(column: Column[Any], real: Dialect) -> Callable[[Any], Any] | Non
 
 
 class Among:
-    """A select by `column IN (…)`, for the hot paths; see `Rows`.
+    """A statement about `column IN (…)`, for the hot paths; see `Rows`.
 
     Args:
-        statement: its last parameter expands and is called `among`; the others
-            are given in the order they are written in. Only texts and whole
-            numbers may be asked for; JSON comes back as the driver gives it.
+        statement: a select, update or delete. Its last parameter expands and is
+            called `among`; the others are given in the order they are written
+            in. Only texts and whole numbers may be asked for; JSON comes back as
+            the driver gives it.
     """
 
     def __init__(self, statement: ClauseElement) -> None:
@@ -149,7 +150,7 @@ class Among:
     def __call__(
         self, connection: Connection, values: Sequence[object], *first: object
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of any of `values`; `first` are the other parameters."""
+        """Run it for all of `values`; `first` are the other parameters."""
         found = self._texts.get(connection.dialect)
         if found is None:
             written, _ = _compiled(self._statement, connection.dialect)

@@ -154,8 +154,4 @@ def _asking(runtime: Runtime, name: str) -> Generator[tuple[Opened, Api], None, 
     with runtime.database.read() as transaction:
         state = named(transaction, name)
     opened = open_connection(runtime, state)
-    api = opened.api(runtime)
-    try:
-        yield opened, api
-    finally:
-        api.close()
+    yield opened, opened.api(runtime)

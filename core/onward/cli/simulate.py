@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -11,11 +10,10 @@ import typer
 
 from onward.cli.opening import options_of
 from onward.cli.printing import print_rows
+from onward.cli.stopping import stop_signals
 from onward.errors import InputError, PluginError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     import httpx
 
 # A server that runs for days must not keep every request it was sent.
@@ -93,19 +91,12 @@ def simulate(
         why = getattr(error, "strerror", None) or error
         raise InputError(f"port {port} cannot be used: {why}; take another") from None
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
+    wait = stop_signals()
+    with server:
         print(
             orjson.dumps(dict(simulator.credentials(server.url))).decode(), flush=True
         )
-        server.run()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.close()
+        wait()
 
 
 def _find(ctx: typer.Context, integration: str) -> MakeSimulated:

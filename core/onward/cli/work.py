@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from collections import Counter
 from datetime import datetime
@@ -14,10 +12,9 @@ import typer
 
 from onward.cli.opening import logging_to_stderr, open_app, options_of
 from onward.cli.printing import cell, progress, say
+from onward.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from onward.delivery.work import Delivery
     from onward.runtime import Runtime
     from onward.signals import PushFact
@@ -41,16 +38,9 @@ def worker(ctx: typer.Context) -> None:
         for filter_ in handler.filters:
             if isinstance(filter_, RedactingFilter):
                 filter_.redactor = Redactor(_secrets(runtime))
-        stopping = threading.Event()
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if stopping.is_set():
-                # Safe: an interrupted send is read back by whoever comes next.
-                os._exit(130)
-            stopping.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        # A second one exits at once. Safe: an interrupted send is read back by
+        # whoever comes next.
+        wait = stop_signals()
         tally = Tally()
         for fact in (
             signals.push_delivered,
@@ -62,7 +52,7 @@ def worker(ctx: typer.Context) -> None:
             app.start()
             log.info("the worker runs; Ctrl-C or SIGTERM stops it")
             _verify(runtime)
-            while not stopping.wait(EVERY_S):
+            while not wait(EVERY_S):
                 tally.tell()
             log.info("stopping; what is being sent ends first")
         finally:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
 from pydantic import ValidationError
 
 from onward import remote
-from onward.api import Api, Wire, check_address, is_loopback
+from onward.address import check_address
+from onward.api import Api, Wire
 from onward.connections.state import State
 from onward.contacts.declared import custom_fields
 from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
 from onward.contract import Limit, RemoteContact
-from onward.errors import ConfigError, CredentialsRefused, PluginError
+from onward.errors import ConfigError, CredentialsRefused, OnwardError, PluginError
 from onward.fieldmap import BoundMap, FieldMap
 from onward.integrations import ConnectionSettings, Integration
 from onward.limiter import windows_for
 from onward.memory import Memory
 from onward.redact import Redactor
 from onward.runtime import Runtime
+from onward.transport import make_transport
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
@@ -63,28 +66,72 @@ class Opened:
     redactor: Redactor
     limits: tuple[Limit, ...]
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests may be on their way at the same time."""
+        return max(1, self.integration.in_flight)
+
     def wire(
-        self, runtime: Runtime, *, live: bool, renew: Callable[[], None] | None = None
+        self,
+        runtime: Runtime,
+        *,
+        live: bool,
+        renew: Callable[[], None] = lambda: None,
+        left: Callable[[], timedelta | None] = lambda: None,
     ) -> Wire:
-        """Return what requests share; `live` chooses the limiter's share."""
+        """Return what requests share.
+
+        Args:
+            live: which of the limiter's shares they take from.
+            renew, left: of the lease, when there is one.
+        """
         rate_key = self.state.rate_key or f"connection:{self.state.id}"
-        wire = Wire(
+        return Wire(
             client=self.client,
             authenticator=self.integration,
             limiter=runtime.limiter,
             windows=windows_for(rate_key, self.limits, live=live),
-            in_flight=self.integration.in_flight,
+            in_flight=self.in_flight,
             redactor=self.redactor,
             clock=runtime.clock,
             sleep=runtime.sleep,
+            renew=renew,
+            left=left,
         )
-        if renew is not None:
-            wire.renew = renew
-        return wire
 
-    def api(self, runtime: Runtime) -> Api:
+    def api(self, runtime: Runtime, *, renew: Callable[[], None] = lambda: None) -> Api:
         """Return a client for one errand outside a batch."""
-        return Api(self.wire(runtime, live=True), self.memory, self.index)
+        wire = self.wire(runtime, live=True, renew=renew)
+        return Api(wire, self.memory, self.index)
+
+
+def local_problem(runtime: Runtime, state: State) -> tuple[str, str] | None:
+    """Return (code, sentence) of what this process lacks to use a connection.
+
+    Another process may have it, and this one after its next start: a connection
+    paused for such a reason goes on by itself.
+    """
+    if state.integration not in runtime.plugins.integrations:
+        try:
+            runtime.plugins.integration(state.integration)
+        except PluginError as error:
+            return "no_plugin", f"{state.name}: {error.message}"
+    declared = runtime.config.connections.get(state.name)
+    if state.declared and declared is not None and declared.missing_variables:
+        return "missing_variable", _missing(state.name, declared.missing_variables)
+    return None
+
+
+# What `local_problem` says; see there.
+LOCAL_PROBLEMS = frozenset({"no_plugin", "missing_variable"})
+
+
+def _missing(name: str, variables: Sequence[str]) -> str:
+    are = "variable {} is" if len(variables) == 1 else "variables {} are"
+    return (
+        f"{name}: the environment {are.format(', '.join(variables))} not set; set it "
+        "where Onward runs, or write the value another way"
+    )
 
 
 def read_settings(runtime: Runtime, state: State) -> dict[str, Any]:
@@ -107,11 +154,7 @@ def read_settings(runtime: Runtime, state: State) -> dict[str, Any]:
             f"{state.name}: it is declared in another onward.toml than this one"
         )
     if declared.missing_variables:
-        names = ", ".join(declared.missing_variables)
-        raise ConfigError(
-            f"{state.name}: the environment variable {names} is not set; "
-            "set it, or write the value another way"
-        )
+        raise ConfigError(_missing(state.name, declared.missing_variables))
     return dict(declared.settings)
 
 
@@ -126,7 +169,13 @@ def make_integration(
         PluginError: there is no such integration.
     """
     kind = runtime.plugins.integration(key)
-    return kind(parse_settings(kind, raw, name=name))
+    settings = parse_settings(kind, raw, name=name)
+    try:
+        return kind(settings)
+    except OnwardError:
+        raise
+    except Exception as error:  # the integration is foreign code
+        raise PluginError(f"{key}: it cannot be made: {type(error).__name__}") from None
 
 
 def parse_settings(
@@ -165,20 +214,19 @@ def open_with(runtime: Runtime, state: State, integration: Integration) -> Opene
     Raises:
         CredentialsRefused: its address is neither https nor this machine.
     """
-    base = httpx.URL(integration.base_url())
     try:
+        base = httpx.URL(integration.base_url())
         check_address(base, integration.allowed_hosts())
     except PluginError as error:
         raise CredentialsRefused(f"{state.name}: {error.message}") from None
+    except Exception as error:  # the integration is foreign code
+        raise PluginError(
+            f"{state.integration}: its address cannot be told: {error!r}"
+        ) from error
     client = httpx.Client(
         timeout=TIMEOUT,
-        transport=runtime.transport,
-        # A proxy from the environment has no business on this machine.
-        trust_env=not is_loopback(base.host),
-        limits=httpx.Limits(
-            max_connections=integration.in_flight + 2,
-            max_keepalive_connections=integration.in_flight + 2,
-        ),
+        transport=runtime.transport
+        or make_transport(base, max(1, integration.in_flight) + 2),
         headers={"User-Agent": "onward"},
     )
     settings: ConnectionSettings = integration.settings
@@ -207,6 +255,8 @@ def open_connection(runtime: Runtime, state: State) -> Opened:
         kept = runtime.opened.get(state.id)
         if isinstance(kept, Opened) and kept.state.version == state.version:
             kept.state = state
+            # Another process may have learned better meanwhile.
+            kept.memory.read_anew()
             return kept
         raw = read_settings(runtime, state)
         made = make_integration(runtime, state.integration, raw, name=state.name)

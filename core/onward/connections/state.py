@@ -16,6 +16,7 @@ from onward.delivery.retry import rest_for
 from onward.errors import InputError
 from onward.models import Connection, RemoteSegmentRow, table
 from onward.runtime import Runtime
+from onward.sql import PerDialect
 
 rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
@@ -30,6 +31,19 @@ _SEGMENTS = (
     .where(remote_segments.c.connection_id == bindparam("of"))
     .order_by(remote_segments.c.name, remote_segments.c.id)
 )
+_VERSION = select(rows.c.version).where(rows.c.id == bindparam("of"))
+
+
+def _hold_segment(insert: Any) -> Any:
+    statement = insert(remote_segments)
+    return statement.on_conflict_do_update(
+        index_elements=["connection_id", "id"],
+        set_={"paused_why": statement.excluded.paused_why},
+        where=remote_segments.c.paused_why == "",
+    )
+
+
+_PAUSE_SEGMENT = PerDialect(_hold_segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,12 @@ def read_state(transaction: Transaction, connection_id: int) -> State | None:
     return None if row is None else _state(row)
 
 
+def read_version(transaction: Transaction, connection_id: int) -> int | None:
+    """Return which version of a connection there is, None when it is gone."""
+    version: int | None = transaction.execute(_VERSION, {"of": connection_id}).scalar()
+    return version
+
+
 def read_all(transaction: Transaction) -> list[State]:
     """Return every connection by name."""
     found = transaction.execute(select(rows).order_by(rows.c.name)).mappings()
@@ -191,39 +211,71 @@ def resume(runtime: Runtime, connection_id: int) -> None:
         )
 
 
-def pause_segment(
-    transaction: Transaction, connection_id: int, segment: str, why: str
-) -> None:
-    """Hold the rows for one remote segment ("" = let them go)."""
+def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> None:
+    """Hold the rows for one remote segment until somebody repairs it."""
+    with runtime.database.write() as transaction:
+        # The daily reading may have dropped it already.
+        changed = transaction.execute(
+            _PAUSE_SEGMENT(transaction),
+            {
+                "connection_id": state.id,
+                "id": segment,
+                "name": f"(deleted) {segment}",
+                "paused_why": why,
+                "seen_at": runtime.clock(),
+            },
+        ).rowcount
+    if changed:
+        signals.announce(
+            signals.connection_paused,
+            runtime.sender,
+            signals.ConnectionFact(state.name, "segment_gone", why),
+        )
+
+
+def resume_segment(transaction: Transaction, connection_id: int, segment: str) -> None:
+    """Let the rows for one remote segment go."""
     transaction.execute(
         update(remote_segments)
         .where(
             remote_segments.c.connection_id == connection_id,
             remote_segments.c.id == segment,
         )
-        .values(paused_why=why)
+        .values(paused_why="")
     )
 
 
 def rest(
-    transaction: Transaction, connection_id: int, now: datetime, after: timedelta | None
+    transaction: Transaction,
+    connection_id: int,
+    now: datetime,
+    after: timedelta | None,
+    *,
+    again: bool = False,
 ) -> datetime:
     """Leave a service in peace for a while; other processes obey it too.
 
     Args:
         after: what the service asked for; None = 2, 4, 8 … 900 s.
+        again: it rests already, for another batch that was on its way at the same
+            time: only a longer wish of the service counts.
 
     Returns:
         When it may be called again.
     """
-    step = transaction.execute(
-        select(rows.c.rest_step).where(rows.c.id == connection_id)
-    ).scalar_one()
-    until = now + rest_for(step, after)
+    row = transaction.execute(
+        select(rows.c.rest_step, rows.c.rest_until).where(rows.c.id == connection_id)
+    ).one()
+    if again and row.rest_until is not None:
+        until: datetime = max(row.rest_until, now + (after or timedelta()))
+        step = row.rest_step
+    else:
+        until = now + rest_for(row.rest_step, after)
+        step = row.rest_step + 1
     transaction.execute(
         update(rows)
         .where(rows.c.id == connection_id)
-        .values(rest_until=until, rest_step=step + 1)
+        .values(rest_until=until, rest_step=step)
     )
     return until
 

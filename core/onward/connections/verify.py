@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from difflib import get_close_matches
+from typing import TypeVar
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, insert, select, update
 
 from onward import signals
-from onward.connections.open import bind_map, open_connection
+from onward.api import Api
+from onward.connections.open import Opened, bind_map, open_connection
+from onward.connections.rename import rename_waiting, resolve_segment
 from onward.connections.state import (
-    UNRESOLVED,
     State,
     pause,
     read_segments,
     read_state,
 )
 from onward.contract import Account, RemoteField, RemoteSegment
-from onward.delivery.queue import Wish, enqueue
-from onward.errors import ConfigError, CredentialsRefused, InputError, PluginError
+from onward.errors import (
+    ConfigError,
+    CredentialsRefused,
+    InputError,
+    OnwardError,
+    PluginError,
+)
 from onward.models import (
-    Cause,
     Connection,
     Memory,
     Push,
@@ -34,16 +38,15 @@ from onward.models import (
 )
 from onward.runtime import Runtime
 
-log = logging.getLogger("onward.connections")
-
 rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
 remote_contacts = table(RemoteContactRow)
 memory = table(Memory)
 pushes = table(Push)
-causes = table(Cause)
 
 FRESH = timedelta(days=1)
+
+Answered = TypeVar("Answered")
 
 
 class IdentityChanged(ConfigError):
@@ -55,12 +58,35 @@ def is_fresh(runtime: Runtime, state: State) -> bool:
     return state.verified_at is not None and runtime.clock() - state.verified_at < FRESH
 
 
-def verify_connection(runtime: Runtime, state: State, *, accept: bool = False) -> State:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the service says about an account.
+
+    Args:
+        segment_id: the wished remote segment, "" when there is none.
+        problem: why it cannot be told.
+    """
+
+    account: Account
+    segments: Sequence[RemoteSegment]
+    segment_id: str
+    problem: str
+    fields: Sequence[RemoteField]
+
+
+def verify_connection(
+    runtime: Runtime,
+    state: State,
+    *,
+    accept: bool = False,
+    renew: Callable[[], None] = lambda: None,
+) -> State:
     """Verify a connection, read segments and fields, check the map; save all.
 
     Args:
         accept: take another account than before for granted: forget what was
             known of the old one, cancel its waiting rows.
+        renew: prolongs the lease of the drain that asks.
 
     Raises:
         CredentialsRefused: nothing was saved.
@@ -68,41 +94,27 @@ def verify_connection(runtime: Runtime, state: State, *, accept: bool = False) -
         ConfigError: the segment or the map does not fit the account; what the
             account has is saved.
         ServiceError: the service could not be asked.
+        PluginError: the integration failed.
     """
     opened = open_connection(runtime, state)
-    api = opened.api(runtime)
-    try:
-        account = opened.integration.verify(api)
-        _refuse_twins(runtime, state, account)
-        if state.identity and account.identity != state.identity and not accept:
-            raise IdentityChanged(
-                f"{state.name}: the settings now lead to {account.title} "
-                f"({account.identity}) instead of {state.identity}; nothing is sent "
-                f"until `onward connections accept {state.name}` confirms it"
-            )
-        segments = _unique(opened.integration.segments(api))
-        segment_id, problem = _resolve(state, segments)
-        wished = next((s for s in segments if s.id == segment_id), None)
-        fields = list(opened.integration.fields(api, wished))
-    finally:
-        api.close()
-    if not fields:
-        raise PluginError(f"{state.integration}: the service names no field at all")
+    found = _foreign(opened, lambda: _ask(runtime, opened, state, renew, accept=accept))
+    changed = bool(state.identity) and found.account.identity != state.identity
 
-    def save(transaction: Transaction) -> None:
-        if state.identity and account.identity != state.identity:
+    def save(transaction: Transaction) -> list[signals.PushFact]:
+        if changed:
             _reset(transaction, state, runtime)
-        _save(transaction, runtime, state, account, segments, segment_id, fields)
-        if not problem:
-            _rename_waiting(transaction, state, segment_id, segments, runtime)
+        _save(transaction, runtime, state, found)
+        _save_segments(transaction, runtime, state, found.segments)
+        if found.problem:
+            return []
+        return rename_waiting(
+            transaction, runtime, state, found.segment_id, found.segments
+        )
 
-    runtime.database.run(save)
-    with runtime.database.read() as transaction:
-        fresh = read_state(transaction, state.id)
-    if fresh is None:
-        raise InputError(f"{state.name}: the connection was removed meanwhile")
-    if problem:
-        raise ConfigError(problem)
+    _announce(runtime, runtime.database.run(save))
+    fresh = _fresh(runtime, state)
+    if found.problem:
+        raise ConfigError(found.problem)
     bind_map(runtime, fresh)
     signals.announce(
         signals.connection_verified,
@@ -112,7 +124,92 @@ def verify_connection(runtime: Runtime, state: State, *, accept: bool = False) -
     return fresh
 
 
-def verify_or_pause(runtime: Runtime, state: State) -> State | None:
+def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -> State:
+    """Read the segments alone, for rows that name one nobody knows yet.
+
+    Those that name none of the account's end as failed.
+
+    Raises:
+        ConfigError, ServiceError, PluginError: see `verify_connection`.
+    """
+    opened = open_connection(runtime, state)
+    api = opened.api(runtime, renew=renew)
+    segments = _foreign(opened, lambda: _segments(opened, api))
+    segment_id, problem = _resolve(state, segments)
+    if problem:
+        raise ConfigError(problem)
+
+    def save(transaction: Transaction) -> list[signals.PushFact]:
+        _save_segments(transaction, runtime, state, segments)
+        transaction.execute(
+            update(rows).where(rows.c.id == state.id).values(segment_id=segment_id)
+        )
+        return rename_waiting(transaction, runtime, state, segment_id, segments)
+
+    _announce(runtime, runtime.database.run(save))
+    return _fresh(runtime, state)
+
+
+def _announce(runtime: Runtime, failed: Iterable[signals.PushFact]) -> None:
+    for fact in failed:
+        signals.announce(signals.push_failed, runtime.sender, fact)
+
+
+def _foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
+    """Ask an integration; whatever it raises becomes one of our errors."""
+    try:
+        return ask()
+    except OnwardError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            opened.redactor.text(f"{opened.state.integration} failed: {error!r}")
+        ) from error
+
+
+def _ask(
+    runtime: Runtime,
+    opened: Opened,
+    state: State,
+    renew: Callable[[], None],
+    *,
+    accept: bool,
+) -> _Found:
+    api = opened.api(runtime, renew=renew)
+    account = opened.integration.verify(api)
+    _refuse_twins(runtime, state, account)
+    if state.identity and account.identity != state.identity and not accept:
+        raise IdentityChanged(
+            f"{state.name}: the settings now lead to {account.title} "
+            f"({account.identity}) instead of {state.identity}; nothing is sent "
+            f"until `onward connections accept {state.name}` confirms it"
+        )
+    segments = _segments(opened, api)
+    segment_id, problem = _resolve(state, segments)
+    wished = next((s for s in segments if s.id == segment_id), None)
+    fields = list(opened.integration.fields(api, wished))
+    if not fields:
+        raise PluginError(f"{state.integration}: the service names no field at all")
+    return _Found(account, segments, segment_id, problem, fields)
+
+
+def _segments(opened: Opened, api: Api) -> list[RemoteSegment]:
+    """Read every segment; one that came twice while pages shifted counts once."""
+    found = opened.integration.segments(api)
+    return list({segment.id: segment for segment in found}.values())
+
+
+def _fresh(runtime: Runtime, state: State) -> State:
+    with runtime.database.read() as transaction:
+        fresh = read_state(transaction, state.id)
+    if fresh is None:
+        raise InputError(f"{state.name}: the connection was removed meanwhile")
+    return fresh
+
+
+def verify_or_pause(
+    runtime: Runtime, state: State, *, renew: Callable[[], None] = lambda: None
+) -> State | None:
     """Verify; pause the connection when a person must do something.
 
     Returns:
@@ -122,7 +219,7 @@ def verify_or_pause(runtime: Runtime, state: State) -> State | None:
         ServiceError: the service could not be asked; nothing changed.
     """
     try:
-        return verify_connection(runtime, state)
+        return verify_connection(runtime, state, renew=renew)
     except IdentityChanged as error:
         pause(runtime, state.id, "identity_changed", error.message)
     except CredentialsRefused as error:
@@ -140,6 +237,8 @@ def _refuse_twins(runtime: Runtime, state: State, account: Account) -> None:
                 rows.c.integration == state.integration,
                 rows.c.identity == account.identity,
                 rows.c.id != state.id,
+                # One that was renamed or taken out of the file pushes nothing.
+                rows.c.enabled,
             )
         ).scalar()
     if twin is not None:
@@ -147,36 +246,6 @@ def _refuse_twins(runtime: Runtime, state: State, account: Account) -> None:
             f'{state.name}: the connection "{twin}" already leads to {account.title} '
             f"({account.identity}); use that one, or another account or folder"
         )
-
-
-def _unique(segments: Iterable[RemoteSegment]) -> list[RemoteSegment]:
-    """Drop rows that appeared twice while pages shifted."""
-    return list({segment.id: segment for segment in segments}.values())
-
-
-def resolve_segment(
-    name: str, wished: str, segments: Sequence[RemoteSegment]
-) -> tuple[str, str]:
-    """Return (id, problem) of a remote segment given by id or name."""
-    if any(segment.id == wished for segment in segments):
-        return wished, ""
-    same = [s for s in segments if s.name == wished] or [
-        s for s in segments if s.name.casefold() == wished.casefold()
-    ]
-    if len(same) == 1:
-        return same[0].id, ""
-    if same:
-        ids = ", ".join(segment.id for segment in same)
-        return "", (
-            f'{name}: {len(same)} remote segments are called "{wished}"; '
-            f"name the one you mean by its id: {ids}"
-        )
-    close = get_close_matches(wished, [s.name for s in segments], n=1)
-    hint = f'did you mean "{close[0]}"? ' if close else ""
-    return "", (
-        f'{name}: the account has no remote segment "{wished}"; {hint}'
-        f"`onward segments {name}` lists the {len(segments)} it has"
-    )
 
 
 def _resolve(state: State, segments: Sequence[RemoteSegment]) -> tuple[str, str]:
@@ -196,63 +265,70 @@ def _resolve(state: State, segments: Sequence[RemoteSegment]) -> tuple[str, str]
 
 
 def _save(
-    transaction: Transaction,
-    runtime: Runtime,
-    state: State,
-    account: Account,
-    segments: Sequence[RemoteSegment],
-    segment_id: str,
-    fields: Sequence[RemoteField],
+    transaction: Transaction, runtime: Runtime, state: State, found: _Found
 ) -> None:
-    now = runtime.clock()
     transaction.execute(
         update(rows)
         .where(rows.c.id == state.id)
         .values(
-            identity=account.identity,
-            rate_key=f"{state.integration}:{account.rate_key}",
-            title=account.title,
-            segment_id=segment_id,
-            remote_fields=[asdict(field) for field in fields],
-            verified_at=now,
+            identity=found.account.identity,
+            rate_key=f"{state.integration}:{found.account.rate_key}",
+            title=found.account.title,
+            segment_id=found.segment_id,
+            remote_fields=[asdict(field) for field in found.fields],
+            verified_at=runtime.clock(),
         )
     )
+
+
+def _save_segments(
+    transaction: Transaction,
+    runtime: Runtime,
+    state: State,
+    segments: Sequence[RemoteSegment],
+) -> None:
+    now = runtime.clock()
+    there = {segment.id for segment in segments}
     paused = {
-        id_: why
-        for id_, _, why in read_segments(transaction, state.id)
+        id_: (name, why)
+        for id_, name, why in read_segments(transaction, state.id)
         # A list that is back may be pushed to again.
-        if why and id_ not in {segment.id for segment in segments}
+        if why and id_ not in there
     }
     transaction.execute(
         delete(remote_segments).where(remote_segments.c.connection_id == state.id)
     )
-    kept = [
-        {
-            "connection_id": state.id,
-            "id": segment.id,
-            "name": segment.name,
-            "paused_why": "",
-            "seen_at": now,
-        }
-        for segment in segments
-    ] + [
-        {
-            "connection_id": state.id,
-            "id": id_,
-            "name": f"(deleted) {id_}",
-            "paused_why": why,
-            "seen_at": now,
-        }
-        for id_, why in paused.items()
+    kept = [(segment.id, segment.name, "") for segment in segments]
+    kept += [
+        (id_, name if name.startswith("(deleted)") else f"(deleted) {name}", why)
+        for id_, (name, why) in paused.items()
     ]
     if kept:
-        transaction.execute(insert(remote_segments), kept)
+        transaction.execute(
+            insert(remote_segments),
+            [
+                {
+                    "connection_id": state.id,
+                    "id": id_,
+                    "name": name,
+                    "paused_why": why,
+                    "seen_at": now,
+                }
+                for id_, name, why in kept
+            ],
+        )
 
 
 def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     """Forget the old account: ids, snapshots, cursors; ledger and opt-outs stay."""
     for known in (remote_contacts, memory, remote_segments):
         transaction.execute(delete(known).where(known.c.connection_id == state.id))
+    transaction.execute(
+        update(rows)
+        .where(rows.c.id == state.id)
+        # Whoever has it open holds facts about the old account.
+        .values(version=rows.c.version + 1, rest_until=None, rest_step=0)
+    )
     transaction.execute(
         update(pushes)
         .where(pushes.c.connection_id == state.id, pushes.c.state == "waiting")
@@ -265,61 +341,3 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
             due_at=None,
         )
     )
-
-
-def _rename_waiting(
-    transaction: Transaction,
-    state: State,
-    segment_id: str,
-    segments: Sequence[RemoteSegment],
-    runtime: Runtime,
-) -> None:
-    """Give rows that were queued before the segments were known their real one."""
-    waiting = transaction.execute(
-        select(pushes.c.id, pushes.c.contact_id, pushes.c.segment, pushes.c.priority)
-        .where(
-            pushes.c.connection_id == state.id,
-            pushes.c.state == "waiting",
-            pushes.c.segment.startswith(UNRESOLVED, autoescape=True),
-        )
-        .order_by(pushes.c.id)
-    ).all()
-    for row in waiting:
-        wished = row.segment.removeprefix(UNRESOLVED)
-        real, problem = (
-            resolve_segment(state.name, wished, segments)
-            if wished
-            else (segment_id, "")
-        )
-        if problem:
-            transaction.execute(
-                update(pushes)
-                .where(pushes.c.id == row.id)
-                .values(
-                    state="failed",
-                    code="no_such_segment",
-                    reason=problem,
-                    finished_at=runtime.clock(),
-                    due_at=None,
-                )
-            )
-            continue
-        taken = transaction.execute(
-            select(pushes.c.id).where(
-                pushes.c.connection_id == state.id,
-                pushes.c.contact_id == row.contact_id,
-                pushes.c.segment == real,
-                pushes.c.state.in_(("waiting", "sending", "submitted")),
-            )
-        ).scalar()
-        if taken is None:
-            transaction.execute(
-                update(pushes).where(pushes.c.id == row.id).values(segment=real)
-            )
-            continue
-        wish = Wish(state.id, row.contact_id, real, "manual", priority=row.priority)
-        joined = enqueue(transaction, [wish], runtime.clock())[wish]
-        transaction.execute(
-            update(causes).where(causes.c.push_id == row.id).values(push_id=joined)
-        )
-        transaction.execute(delete(pushes).where(pushes.c.id == row.id))

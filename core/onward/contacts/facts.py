@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, select
 
 from onward.contacts.fields import TEXT_FIELDS
 from onward.contacts.suppress import find_suppressions
@@ -25,7 +26,6 @@ segments = table(Segment)
 CHUNK = 500  # stays below every database's limit of parameters
 
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
-_CONTACTS = select(contacts).where(contacts.c.id.in_(_IDS))
 _TAGS = (
     select(tags.c.contact_id, tags.c.tag)
     .where(tags.c.contact_id.in_(_IDS))
@@ -42,14 +42,34 @@ TEXT_NAMES = tuple(field.name for field in TEXT_FIELDS)
 Facts = dict[str, Any]
 
 
+# What every reader of facts relies on.
+_ALWAYS = frozenset({"id", "email", "merged_into", "erased_at"})
+
+
+@lru_cache(maxsize=64)
+def _select(only: frozenset[str] | None) -> Select[Any]:
+    if only is None:
+        return select(contacts).where(contacts.c.id.in_(_IDS))
+    wanted = _ALWAYS | only
+    if not only <= set(contacts.c.keys()):
+        wanted |= {"custom"}
+    columns = [column for column in contacts.c if column.key in wanted]
+    return select(*columns).where(contacts.c.id.in_(_IDS))
+
+
 def load_facts(
-    connection: Connection, ids: Sequence[int], *, lists: bool = True
+    connection: Connection,
+    ids: Sequence[int],
+    *,
+    lists: bool = True,
+    only: frozenset[str] | None = None,
 ) -> dict[int, Facts]:
     """Return contact id → its fields, custom fields beside the standard ones.
 
     Args:
         ids: of contacts; unknown ones are left out.
         lists: also read tags, segments and the do-not-contact state.
+        only: the fields somebody will look at; None = all.
 
     Returns:
         Per contact `{"id", "email", "first_name", …, "points", "created_at",
@@ -59,15 +79,18 @@ def load_facts(
     found: dict[int, Facts] = {}
     for start in range(0, len(ids), CHUNK):
         part = list(ids[start : start + CHUNK])
-        for row in connection.execute(_CONTACTS, {"ids": part}).mappings():
-            own: Facts = dict(row)
-            # Own names win: a custom field cannot pose as one of them.
-            custom: Facts = own.pop("custom") or {}
-            facts = {**custom, **own}
+        result = connection.execute(_select(only), {"ids": part})
+        names = tuple(result.keys())
+        for row in result:
+            facts = dict(zip(names, row, strict=True))
+            custom = facts.pop("custom", None)
+            if custom:
+                # Own names win: a custom field cannot pose as one of them.
+                facts = {**custom, **facts}
             facts["tags"] = []
             facts["segments"] = []
             facts["do_not_contact"] = False
-            found[row["id"]] = facts
+            found[facts["id"]] = facts
         if lists:
             _add_lists(connection, found, [i for i in part if i in found])
     return found

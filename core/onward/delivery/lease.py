@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, select, update
 
 from onward.database import Database
 from onward.errors import Fenced
@@ -30,6 +30,7 @@ _TAKE = PerDialect(
         .returning(leases.c.fence)
     )
 )
+_UNTIL = select(leases.c.until).where(leases.c.name == bindparam("of"))
 _MINE = (leases.c.name == bindparam("of"), leases.c.fence == bindparam("mine"))
 _RENEW = update(leases).where(*_MINE).values(until=bindparam("to"))
 
@@ -71,6 +72,10 @@ class Held:
                 raise Fenced
         self.until = until
 
+    def left(self) -> timedelta:
+        """Return how long it still runs, by our clock."""
+        return self.until - self.clock()
+
     def release(self) -> None:
         """Let the next one in at once; keeps the fence."""
         with self.database.write() as connection:
@@ -101,3 +106,10 @@ def take(
     if fence is None:
         return None
     return Held(database, name, fence, until, length, clock)
+
+
+def held_until(database: Database, name: str) -> datetime | None:
+    """Return when a lease ends, if nobody renews it; None when nobody ever took it."""
+    with database.read() as connection:
+        until: datetime | None = connection.execute(_UNTIL, {"of": name}).scalar()
+    return until

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from onward import remote
+from onward.among import ForEach
 from onward.connections.state import State
 from onward.contacts.facts import Facts, load_facts, needs_lists
 from onward.contacts.suppress import Stop, find_suppressions
 from onward.contacts.values import clean_email
 from onward.contract import Item, Outcome, OutcomeKind
-from onward.delivery.queue import Claimed
+from onward.database import Database
+from onward.delivery.claiming import Claimed
 from onward.delivery.retry import Decision, any_luck, decide
 from onward.errors import InputError, PluginError
 from onward.fieldmap import BoundMap
@@ -27,12 +30,16 @@ from onward.remote import Snapshot
 causes = table(Cause)
 events = table(Event)
 
-_LATEST_EVENT = (
-    select(causes.c.push_id, events.c.action, events.c.data, events.c.occurred_at)
-    .join(events, events.c.id == causes.c.event_id)
-    .where(causes.c.push_id.in_(bindparam("rows", expanding=True)))
-    .order_by(causes.c.id)
+_LATEST_EVENT = ForEach(
+    lambda among: (
+        select(causes.c.push_id, events.c.action, events.c.data, events.c.occurred_at)
+        .join(events, events.c.id == causes.c.event_id)
+        .where(among(causes.c.push_id, "rows"))
+        .order_by(causes.c.id)
+    )
 )
+# A remote contact in another state does not have what we last sent.
+ALIVE = frozenset({"", "normal", "pending"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ class Ready:
 
     @property
     def size(self) -> int:
-        """Bytes of the mapped values, about."""
-        return 20 + sum(len(k) + len(v) + 8 for k, v in self.item.fields.items())
+        """Bytes of the mapped values as JSON."""
+        return len(orjson.dumps(self.item.fields))
 
 
 @dataclass(slots=True)
@@ -57,15 +64,13 @@ class Prepared:
         ready: to be sent.
         doubtful: they may have arrived already; read back first.
         decided: rows that need no sending, with their end.
-        waiting: visitors: back to waiting, without due time.
+        waiting: rows of visitors: back to waiting, without due time.
     """
 
     ready: list[Ready] = field(default_factory=list[Ready])
     doubtful: list[Ready] = field(default_factory=list[Ready])
     decided: dict[int, Decision] = field(default_factory=dict[int, Decision])
-    waiting: dict[int, tuple[datetime | None, str, str]] = field(
-        default_factory=dict[int, tuple[datetime | None, str, str]]
-    )
+    waiting: list[int] = field(default_factory=list[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +104,89 @@ def switched_off(state: State) -> Decision | None:
     return None
 
 
-def prepare(
-    transaction: Transaction, rules: Rules, rows: Sequence[Claimed]
-) -> Prepared:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database says about the contacts of some rows."""
+
+    people: Mapping[int, Facts]
+    stops: Mapping[int, Sequence[Stop]]
+    snapshots: Mapping[int, Snapshot]
+    events: Mapping[int, Facts]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """A row that is to be sent, as far as its contact goes."""
+
+    row: Claimed
+    email: str
+    fields: dict[str, str]
+    warnings: tuple[str, ...]
+    stops: Sequence[Stop]
+
+
+def prepare(database: Database, rules: Rules, rows: Sequence[Claimed]) -> Prepared:
     """Check and map claimed rows; the contact is read as it is now.
 
     The order is the promise: exists, connection on, pushes on, not suppressed,
     mapped, `before_push`, e-mail present, not suppressed under that address,
-    not unchanged.
+    not unchanged. Maps and hooks run outside of any transaction.
     """
     done = Prepared()
-    ids = sorted({row.contact_id for row in rows})
-    people = load_facts(transaction, ids, lists=needs_lists(rules.sources))
-    stops = find_suppressions(
-        transaction,
-        {contact_id: [facts["email"] or ""] for contact_id, facts in people.items()},
-    )
-    snapshots = remote.ours(transaction, rules.state.id, ids)
-    last_events = _events(transaction, rows, rules.sources)
+    with database.read() as transaction:
+        known = _load(transaction, rules, rows)
+    mapped: list[_Mapped] = []
     off = switched_off(rules.state)
     for row in rows:
-        facts = people.get(row.contact_id)
-        gone = _gone(row, facts)
+        facts = known.people.get(row.contact_id)
+        gone = _gone(facts)
         if gone is not None or facts is None:
             done.decided[row.id] = gone or off or _cancelled("erased", "")
         elif off is not None:
             done.decided[row.id] = off
         else:
-            facts["event"] = last_events.get(row.id, {})
-            _prepare_one(
-                transaction,
-                rules,
-                row,
-                facts,
-                stops.get(row.contact_id, []),
-                snapshots.get(row.contact_id),
-                done,
-            )
+            facts["event"] = known.events.get(row.id, {})
+            stops = known.stops.get(row.contact_id, ())
+            one = _map(rules, row, facts, stops, done)
+            if one is not None:
+                mapped.append(one)
+    other = _stops_of_other_addresses(database, mapped, known.people)
+    for one in mapped:
+        stop = _blocking(rules, other.get(one.row.contact_id, ()))
+        if stop is not None:
+            done.decided[one.row.id] = _skipped(one.row, "suppressed", words_for(stop))
+        else:
+            _compare(rules, one, known.snapshots.get(one.row.contact_id), done)
     return done
+
+
+def _load(transaction: Transaction, rules: Rules, rows: Sequence[Claimed]) -> _Known:
+    ids = sorted({row.contact_id for row in rows})
+    people = load_facts(
+        transaction, ids, lists=needs_lists(rules.sources), only=rules.sources
+    )
+    addresses = {of: [facts["email"] or ""] for of, facts in people.items()}
+    return _Known(
+        people,
+        find_suppressions(transaction, addresses),
+        remote.ours(transaction, rules.state.id, ids),
+        _events(transaction, rows, rules.sources),
+    )
+
+
+def _stops_of_other_addresses(
+    database: Database, mapped: Sequence[_Mapped], people: Mapping[int, Facts]
+) -> Mapping[int, Sequence[Stop]]:
+    """Look up the addresses that map or hooks put in place of the contact's own."""
+    other = {
+        one.row.contact_id: [one.email]
+        for one in mapped
+        if one.email != people[one.row.contact_id]["email"]
+    }
+    if not other:
+        return {}
+    with database.read() as transaction:
+        return find_suppressions(transaction, other)
 
 
 def _events(
@@ -144,7 +194,9 @@ def _events(
 ) -> dict[int, Facts]:
     if not any(name == "event" or name.startswith("event.") for name in sources):
         return {}
-    found = transaction.execute(_LATEST_EVENT, {"rows": [row.id for row in rows]})
+    found = transaction.execute(
+        _LATEST_EVENT(transaction), {"rows": [row.id for row in rows]}
+    )
     return {
         row.push_id: {
             "action": row.action,
@@ -159,7 +211,11 @@ def _cancelled(code: str, reason: str) -> Decision:
     return Decision(PushState.CANCELLED, None, 0, code, reason)
 
 
-def _gone(row: Claimed, facts: Facts | None) -> Decision | None:
+def _skipped(row: Claimed, code: str, reason: str) -> Decision:
+    return Decision(PushState.SKIPPED, None, row.tries, code, reason)
+
+
+def _gone(facts: Facts | None) -> Decision | None:
     if facts is None or facts["erased_at"] is not None:
         return _cancelled("erased", "the contact was erased")
     if facts["merged_into"] is not None:
@@ -168,120 +224,124 @@ def _gone(row: Claimed, facts: Facts | None) -> Decision | None:
     return None
 
 
-def _prepare_one(
-    transaction: Transaction,
+def _map(
     rules: Rules,
     row: Claimed,
     facts: Facts,
     stops: Sequence[Stop],
-    snapshot: Snapshot | None,
     done: Prepared,
-) -> None:
-    def end(state: PushState, code: str, reason: str) -> None:
-        done.decided[row.id] = Decision(state, None, row.tries, code, reason)
-
-    stop = _blocking(rules, stops)
+) -> _Mapped | None:
+    """Return what would be sent; None when the row ended or waits."""
+    stop = _blocking(rules, stops) if stops else None
     if stop is not None:
-        end(PushState.SKIPPED, "suppressed", words_for(stop))
-        return
+        done.decided[row.id] = _skipped(row, "suppressed", words_for(stop))
+        return None
     mapped = rules.bound.render(facts)
     if mapped.skip:
-        end(PushState.SKIPPED, "blank_field", mapped.skip)
-        return
-    fields = dict(mapped.fields)
+        if facts["email"]:
+            done.decided[row.id] = _skipped(row, "blank_field", mapped.skip)
+        else:
+            done.waiting.append(row.id)
+        return None
+    fields = mapped.fields
     if rules.plugins.has_before_push:
-        draft = Draft(
-            rules.state.name,
-            rules.state.integration,
-            row.contact_id,
-            rules.segment,
-            fields,
-        )
-        try:
-            rules.plugins.before_push(draft)
-        except PluginError as error:
-            # Someone else's code must not lose a contact: a try like any other.
-            outcome = Outcome(row.id, OutcomeKind.RETRY, "plugin_error", error.message)
-            done.decided[row.id] = decide(
-                outcome, row.tries, rules.now, luck=any_luck()
-            )
-            return
-        if draft.veto:
-            end(PushState.SKIPPED, "vetoed", draft.veto)
-            return
-        fields = draft.fields
+        changed = _ask_hooks(rules, row, fields, done)
+        if changed is None:
+            return None
+        fields = changed
     email = fields.get(rules.email_field, "").strip()
-    if not email and not facts["email"]:
-        why = "waits until the visitor has an e-mail address"
-        done.waiting[row.id] = (None, "no_email", why)
-        return
+    if email == facts["email"]:
+        fields[rules.email_field] = email
+        return _Mapped(row, email, fields, mapped.warnings, stops)
     if not email:
-        end(PushState.SKIPPED, "blank_email", "the map leaves the e-mail address blank")
-        return
+        if facts["email"]:
+            why = "the map leaves the e-mail address blank"
+            done.decided[row.id] = _skipped(row, "blank_email", why)
+        else:
+            done.waiting.append(row.id)
+        return None
     try:
         email = clean_email(email)
     except InputError as error:
-        end(PushState.FAILED, "invalid_email", error.message)
-        return
+        done.decided[row.id] = Decision(
+            PushState.FAILED, None, row.tries, "invalid_email", error.message
+        )
+        return None
     fields[rules.email_field] = email
-    if email != facts["email"]:
-        other = find_suppressions(transaction, {row.contact_id: [email]})
-        stop = _blocking(rules, other.get(row.contact_id, []))
-        if stop is not None:
-            end(PushState.SKIPPED, "suppressed", words_for(stop))
-            return
-    _compare(rules, row, email, fields, snapshot, stops, mapped.warnings, done)
+    return _Mapped(row, email, fields, mapped.warnings, stops)
+
+
+def _ask_hooks(
+    rules: Rules, row: Claimed, fields: dict[str, str], done: Prepared
+) -> dict[str, str] | None:
+    state = rules.state
+    draft = Draft(
+        state.name, state.integration, row.contact_id, rules.segment, dict(fields)
+    )
+    try:
+        rules.plugins.before_push(draft)
+    except PluginError as error:
+        # Someone else's code must not lose a contact: a try like any other.
+        outcome = Outcome(row.id, OutcomeKind.RETRY, "plugin_error", error.message)
+        done.decided[row.id] = decide(outcome, row.tries, rules.now, luck=any_luck())
+        return None
+    if draft.veto:
+        done.decided[row.id] = _skipped(row, "vetoed", draft.veto)
+        return None
+    return draft.fields
 
 
 def _compare(
-    rules: Rules,
-    row: Claimed,
-    email: str,
-    fields: dict[str, str],
-    snapshot: Snapshot | None,
-    stops: Sequence[Stop],
-    warnings: tuple[str, ...],
-    done: Prepared,
+    rules: Rules, one: _Mapped, snapshot: Snapshot | None, done: Prepared
 ) -> None:
     """Leave out what the service already has, else make the row ready."""
+    row, fields = one.row, one.fields
     opt_in = rules.state.opt_in
-    known = snapshot is not None and not snapshot.unsure
-    held: dict[str, str] = snapshot.values if snapshot is not None and known else {}
-    changed = {name: text for name, text in fields.items() if held.get(name) != text}
-    membership = snapshot.segments.get(rules.segment, "") if snapshot else ""
-    on_segment = membership == "normal" or (
-        opt_in == "pending" and membership == "pending"
-    )
-    if (
-        snapshot is not None
-        and known
-        and not changed
-        and not row.force
-        and row.sent_at is None
-        and snapshot.map_version == rules.map_version
-        and (not rules.segment or on_segment)
-    ):
-        done.decided[row.id] = Decision(
-            PushState.UNCHANGED,
-            None,
-            row.tries,
-            "unchanged",
-            "nothing changed since the last push",
+    if snapshot is None:
+        item = Item(
+            push_id=row.id,
+            email=one.email,
+            fields=fields,
+            changed=fields,
+            opt_in=opt_in,
+            force=row.force,
+            consent=_consented(rules, one.stops, on_segment=False),
         )
-        return
-    item = Item(
-        push_id=row.id,
-        email=email,
-        fields=fields,
-        changed=changed,
-        remote_id=snapshot.remote_id if snapshot else "",
-        on_segment=on_segment and known,
-        opt_in=opt_in,
-        unsure=not known and snapshot is not None,
-        force=row.force,
-        consent=_consented(rules, stops, on_segment=on_segment),
-    )
-    ready = Ready(row, item, warnings)
+    else:
+        known = not snapshot.unsure
+        held: dict[str, str] = snapshot.values if known else {}
+        changed = {n: text for n, text in fields.items() if held.get(n) != text}
+        membership = snapshot.segments.get(rules.segment, "")
+        on_segment = membership == "normal" or (
+            opt_in == "pending" and membership == "pending"
+        )
+        if (
+            known
+            and not changed
+            and not row.force
+            and row.sent_at is None
+            and snapshot.status in ALIVE
+            and snapshot.map_version == rules.map_version
+            and (not rules.segment or on_segment)
+        ):
+            why = "nothing changed since the last push"
+            done.decided[row.id] = Decision(
+                PushState.UNCHANGED, None, row.tries, "unchanged", why
+            )
+            return
+        item = Item(
+            push_id=row.id,
+            email=one.email,
+            fields=fields,
+            changed=changed,
+            remote_id=snapshot.remote_id,
+            on_segment=on_segment and known,
+            opt_in=opt_in,
+            unsure=not known,
+            force=row.force,
+            consent=_consented(rules, one.stops, on_segment=on_segment),
+        )
+    ready = Ready(row, item, one.warnings)
     (done.doubtful if row.sent_at is not None else done.ready).append(ready)
 
 

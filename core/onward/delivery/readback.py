@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from onward.api import Api
 from onward.connections.open import Opened
-from onward.connections.state import State
-from onward.contract import (
-    Item,
-    Outcome,
-    RemoteContact,
-    RemoteSegment,
-)
+from onward.contract import Item, Outcome, RemoteContact, RemoteSegment
+from onward.delivery.claiming import use_try
 from onward.delivery.lease import Held
 from onward.delivery.prepare import Ready
 from onward.delivery.record import (
+    Closing,
+    Sent,
     announce_decisions,
     close_attempt,
     open_attempt,
-    record_decisions,
     record_outcomes,
 )
 from onward.delivery.retry import RETRY_AFTER, Decision
-from onward.delivery.send import Stop, stop_for
-from onward.errors import Fenced, OnwardError
+from onward.delivery.send import GIVE_UP_AFTER
+from onward.delivery.settling import settle
+from onward.delivery.stops import Stop, is_crash, stop_for
+from onward.errors import Fenced, Temporary
 from onward.integrations import can, read_back
 from onward.models import PushState
 from onward.runtime import Runtime
-
-
-@dataclass(slots=True)
-class ReadBack:
-    """What reading back led to.
-
-    Args:
-        again: rows the service does not have as wished: to be sent again.
-        settled: rows that ended here.
-        stop: set when the service could not be asked.
-    """
-
-    again: list[Ready]
-    settled: dict[int, Decision]
-    stop: Stop | None = None
 
 
 def is_as_wished(
@@ -66,154 +49,214 @@ def is_as_wished(
     return record.segments.get(segment.id) in {"normal", item.opt_in}
 
 
-def read_doubtful(
-    runtime: Runtime,
-    state: State,
-    opened: Opened,
-    held: Held,
-    api: Api,
-    segment: RemoteSegment | None,
-    map_version: str,
-    doubtful: Sequence[Ready],
-) -> ReadBack:
-    """Ask what became of rows whose last send got no answer.
+@dataclass(slots=True)
+class ReadBack:
+    """Asks what became of rows whose last send got no answer.
 
-    A row found as wished is delivered. One that is not there uses a try and is
-    sent again, reading before it writes.
+    One found as wished is delivered. One that is not there uses a try and is sent
+    again, reading before it writes.
 
-    Raises:
-        Fenced: another worker has the connection.
+    Args:
+        again: to be sent again.
+        stop: set when the service could not be asked.
     """
-    if not can(opened.integration, "read"):
-        return _without_read(runtime, opened, held, doubtful)
-    segment_id = segment.id if segment else ""
-    now = runtime.clock()
-    with runtime.database.write() as transaction:
-        attempt_id = open_attempt(
-            transaction,
-            connection_id=state.id,
-            segment=segment_id,
-            kind="read",
-            size=len(doubtful),
-            fence=held.fence,
-            now=now,
-        )
-    error = ""
+
+    runtime: Runtime
+    opened: Opened
+    held: Held
+    api: Api
+    segment: RemoteSegment | None
+    map_version: str
+    on_settled: Callable[[dict[int, Decision]], None]
+    again: list[Ready] = field(default_factory=list[Ready])
     stop: Stop | None = None
-    found: dict[str, RemoteContact] = {}
-    try:
-        items = [ready.item for ready in doubtful]
-        for record in read_back(opened.integration, api, items, segment):
-            found[record.email.lower()] = record
-        api.learn(found.values())
-    except Fenced:
-        raise
-    except Exception as failure:  # the integration is foreign code
-        words = failure.message if isinstance(failure, OnwardError) else repr(failure)
-        error = f"{type(failure).__name__}: {words}"
-        stop = stop_for(failure, state.integration)
-    finally:
-        with runtime.database.write() as transaction:
-            close_attempt(
-                transaction, attempt_id, api.exchanges, error, runtime.clock()
-            )
-        api.close()
-    if stop is not None:
-        return ReadBack([], _still_unknown(runtime, held, doubtful, stop), stop)
-    results: list[tuple[Ready, Outcome]] = []
-    again: list[Ready] = []
-    for ready in doubtful:
-        shown = found.get(ready.item.email)
-        if shown is not None and is_as_wished(ready.item, shown, segment):
-            outcome = ready.item.delivered(
-                shown.remote_id, "read_back", "found there when read back"
-            )
-            results.append((ready, outcome))
+    _error: str = ""
+    _read: int = 0
+    _failed: int = 0
+
+    def run(self, doubtful: Sequence[Ready]) -> None:
+        """Settle what can be settled.
+
+        Raises:
+            Fenced: another worker has the connection.
+        """
+        if can(self.opened.integration, "read"):
+            sent = self._opened(len(doubtful))
+            try:
+                self._ask(sent, list(doubtful), "")
+            finally:
+                self._close(sent)
+        elif self.opened.integration.repeatable:
+            self._send_again(doubtful, "no_answer", "never answered")
         else:
-            again.append(ready)
-    settled: dict[int, Decision] = {}
-    if results:
-        now = runtime.clock()
-        with runtime.database.write() as transaction:
-            decided = record_outcomes(
-                transaction,
-                state,
-                segment_id,
-                map_version,
-                results,
-                attempt_id,
-                held.fence,
-                now,
+            why = (
+                "it may or may not have arrived, and this service can neither be asked "
+                "nor pushed to twice; look there, then replay or cancel it"
             )
-        if decided is None:
-            held.lost = True
-            raise Fenced
-        settled.update(decided)
-        contacts = {ready.row.id: ready.row.contact_id for ready, _ in results}
-        announce_decisions(runtime, state, decided, contacts)
-    resend, given_up = _use_a_try(runtime, held, again)
-    return ReadBack(resend, settled | given_up)
+            self._give_up(doubtful, "unknown", why)
 
+    def _opened(self, size: int) -> Sent:
+        sent = Sent(
+            self.opened.state,
+            self.segment.id if self.segment else "",
+            self.map_version,
+            self.held.fence,
+        )
+        with self.runtime.database.write() as transaction:
+            now = self.runtime.clock()
+            attempt_id = open_attempt(transaction, sent, "read", size, now)
+        return replace(sent, attempt_id=attempt_id)
 
-def _without_read(
-    runtime: Runtime, opened: Opened, held: Held, doubtful: Sequence[Ready]
-) -> ReadBack:
-    if opened.integration.repeatable:
-        resend, given_up = _use_a_try(runtime, held, doubtful)
-        return ReadBack(resend, given_up)
-    why = (
-        "it may or may not have arrived, and this service can neither be asked nor "
-        "pushed to twice; look there, then replay or cancel it"
-    )
-    decisions = {
-        ready.row.id: Decision(PushState.FAILED, None, ready.row.tries, "unknown", why)
-        for ready in doubtful
-    }
-    _store(runtime, held, decisions)
-    return ReadBack([], decisions)
+    def _close(self, sent: Sent) -> None:
+        closing = Closing(sent.attempt_id or 0, self.api.exchanges, self._error)
+        with self.runtime.database.write() as transaction:
+            close_attempt(transaction, closing, self.runtime.clock())
 
+    # -- asking
 
-def _use_a_try(
-    runtime: Runtime, held: Held, again: Sequence[Ready]
-) -> tuple[list[Ready], dict[int, Decision]]:
-    """Count the lost send as a try, so that it cannot go on for ever."""
-    resend: list[Ready] = []
-    given_up: dict[int, Decision] = {}
-    for ready in again:
-        tries = ready.row.tries + 1
-        if tries > len(RETRY_AFTER):
-            given_up[ready.row.id] = Decision(
-                PushState.FAILED,
-                None,
-                tries,
-                "no_answer",
-                f"sent {tries} times and never answered; given up",
+    def _ask(self, sent: Sent, part: list[Ready], crashed: str) -> None:
+        """Read some rows back; one that the service stumbles over is found."""
+        items = [ready.item for ready in part]
+        found: dict[str, RemoteContact] = {}
+        try:
+            answers = read_back(self.opened.integration, self.api, items, self.segment)
+            for record in answers:
+                found[record.email.lower()] = record
+            self.api.learn(found.values())
+        except Fenced:
+            raise
+        except Exception as error:  # the integration is foreign code
+            self._meet(error, sent, part, crashed)
+        else:
+            self._read += len(part)
+            self._compare(sent, part, found)
+
+    def _meet(
+        self, error: Exception, sent: Sent, part: list[Ready], crashed: str
+    ) -> None:
+        redactor = self.opened.redactor
+        self._error = redactor.text(f"{type(error).__name__}: {error}")
+        stop = stop_for(error, self.opened.state.integration, redactor)
+        crash = is_crash(error)
+        if crash and crashed != stop.why:
+            self._ask(sent, part, stop.why)
+            return
+        if stop.is_ours or (isinstance(error, Temporary) and not crash):
+            self.stop = stop
+            self._still_unknown(part, stop)
+            return
+        # It cannot be read now and perhaps never will: that must end some day.
+        self._failed += 1
+        if self._failed > GIVE_UP_AFTER and not self._read:
+            self.stop = stop
+            self._use_try_unread(part, stop)
+        elif len(part) == 1:
+            self._use_try_unread(part, stop)
+        else:
+            middle = len(part) // 2
+            for half in (part[:middle], part[middle:]):
+                if self.stop is None:
+                    self._ask(sent, half, crashed)
+                elif self.stop.is_ours:
+                    self._still_unknown(half, self.stop)
+                else:
+                    self._use_try_unread(half, self.stop)
+
+    def _compare(
+        self, sent: Sent, part: list[Ready], found: dict[str, RemoteContact]
+    ) -> None:
+        results: list[tuple[Ready, Outcome]] = []
+        again: list[Ready] = []
+        for ready in part:
+            record = found.get(ready.item.email)
+            if record is not None and is_as_wished(ready.item, record, self.segment):
+                outcome = ready.item.delivered(
+                    record.remote_id, "read_back", "found there when read back"
+                )
+                results.append((ready, outcome))
+            else:
+                again.append(ready)
+        if results:
+            decisions = record_outcomes(self.runtime, sent, results)
+            self.on_settled(decisions)
+            contacts = ((r.row.id, r.row.contact_id) for r, _ in results)
+            announce_decisions(self.runtime, sent.state, decisions, contacts)
+        self._send_again(again, "no_answer", "never answered, and is not there")
+
+    # -- what follows
+
+    def _send_again(self, part: Sequence[Ready], code: str, why: str) -> None:
+        """Count the lost send as a try, so that it cannot go on for ever."""
+        hopeless = [ready for ready in part if ready.row.tries >= len(RETRY_AFTER)]
+        self._give_up(hopeless, code, f"sent {len(RETRY_AFTER) + 1} times, {why}")
+        rest = [ready for ready in part if ready.row.tries < len(RETRY_AFTER)]
+        if not rest:
+            return
+        with self.runtime.database.write() as transaction:
+            use_try(transaction, [ready.row.id for ready in rest], self.held.fence)
+        for ready in rest:
+            item = replace(
+                ready.item, unsure=True, on_segment=False, changed=ready.item.fields
             )
-            continue
-        item = replace(
-            ready.item, unsure=True, on_segment=False, changed=ready.item.fields
+            row = replace(ready.row, tries=ready.row.tries + 1)
+            self.again.append(Ready(row, item, ready.warnings))
+
+    def _give_up(self, part: Sequence[Ready], code: str, why: str) -> None:
+        self._settle(
+            {
+                ready.row.id: Decision(
+                    PushState.FAILED, None, ready.row.tries, code, why
+                )
+                for ready in part
+            },
+            part,
         )
-        resend.append(Ready(replace(ready.row, tries=tries), item, ready.warnings))
-    _store(runtime, held, given_up)
-    return resend, given_up
 
+    def _use_try_unread(self, part: Sequence[Ready], stop: Stop) -> None:
+        for ready in part:
+            tries = ready.row.tries
+            if tries >= len(RETRY_AFTER):
+                why = f"it may have arrived, and cannot be read back: {stop.why}"
+                self._give_up([ready], stop.code, why)
+                continue
+            due = self.runtime.clock() + RETRY_AFTER[tries]
+            self._settle(
+                {
+                    ready.row.id: Decision(
+                        PushState.WAITING,
+                        due,
+                        tries + 1,
+                        stop.code,
+                        stop.why,
+                        unknown=True,
+                    )
+                },
+                part,
+            )
 
-def _still_unknown(
-    runtime: Runtime, held: Held, doubtful: Sequence[Ready], stop: Stop
-) -> dict[int, Decision]:
-    due = runtime.clock() + (stop.after or timedelta())
-    decisions = {
-        ready.row.id: Decision(
-            PushState.WAITING, due, ready.row.tries, stop.code, stop.why, unknown=True
+    def _still_unknown(self, part: Sequence[Ready], stop: Stop) -> None:
+        due = self.runtime.clock() + (stop.after or timedelta())
+        self._settle(
+            {
+                ready.row.id: Decision(
+                    PushState.WAITING,
+                    due,
+                    ready.row.tries,
+                    stop.code,
+                    stop.why,
+                    unknown=True,
+                )
+                for ready in part
+            },
+            part,
         )
-        for ready in doubtful
-    }
-    _store(runtime, held, decisions)
-    return decisions
 
-
-def _store(runtime: Runtime, held: Held, decisions: dict[int, Decision]) -> None:
-    if not decisions:
-        return
-    with runtime.database.write() as transaction:
-        record_decisions(transaction, decisions, held.fence, runtime.clock())
+    def _settle(self, decisions: dict[int, Decision], part: Sequence[Ready]) -> None:
+        if not decisions:
+            return
+        now = self.runtime.clock()
+        with self.runtime.database.write() as transaction:
+            settle(transaction, decisions, self.held.fence, now)
+        self.on_settled(decisions)
+        contacts = ((ready.row.id, ready.row.contact_id) for ready in part)
+        announce_decisions(self.runtime, self.opened.state, decisions, contacts)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,14 +14,13 @@ from onward import remote, signals
 from onward.connections.state import State
 from onward.contacts.suppress import add_suppression
 from onward.contract import Outcome, OutcomeKind
-from onward.delivery.prepare import Ready
-from onward.delivery.queue import add_outcomes, settle
+from onward.delivery.prepare import ALIVE, Ready
 from onward.delivery.retry import Decision, any_luck, decide
+from onward.delivery.settling import settle
+from onward.errors import Fenced
 from onward.models import Attempt, PushState, table
 from onward.remote import Snapshot
 from onward.runtime import Runtime
-
-log = logging.getLogger("onward.delivery")
 
 attempts = table(Attempt)
 
@@ -35,7 +34,6 @@ _CLOSE = (
         error=bindparam("words"),
     )
 )
-
 _SIGNALS = {
     PushState.DELIVERED: signals.push_delivered,
     PushState.UNCHANGED: signals.push_delivered,
@@ -43,126 +41,127 @@ _SIGNALS = {
     PushState.FAILED: signals.push_failed,
 }
 
+Results = Sequence[tuple[Ready, Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What is the same for all outcomes of one batch.
+
+    Args:
+        segment: id of the remote segment, "" for none.
+        attempt_id: None when nothing was asked.
+    """
+
+    state: State
+    segment: str
+    map_version: str
+    fence: int
+    attempt_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How an attempt ended.
+
+    Args:
+        exchanges: its requests and answers, redacted.
+        error: "" or what stopped it.
+    """
+
+    attempt_id: int
+    exchanges: Sequence[Mapping[str, Any]]
+    error: str
+
 
 def open_attempt(
-    transaction: Transaction,
-    *,
-    connection_id: int,
-    segment: str,
-    kind: str,
-    size: int,
-    fence: int,
-    now: datetime,
+    transaction: Transaction, sent: Sent, kind: str, size: int, now: datetime
 ) -> int:
     """Note that a batch is about to leave; return the attempt's id."""
-    return int(
-        transaction.execute(
-            _OPEN,
-            {
-                "connection_id": connection_id,
-                "segment": segment,
-                "kind": kind,
-                "size": size,
-                "fence": fence,
-                "started_at": now,
-                "exchanges": [],
-                "error": "",
-            },
-        ).scalar_one()
-    )
+    row: dict[str, object] = {
+        "connection_id": sent.state.id,
+        "segment": sent.segment,
+        "kind": kind,
+        "size": size,
+        "fence": sent.fence,
+        "started_at": now,
+        "exchanges": [],
+        "error": "",
+    }
+    return int(transaction.execute(_OPEN, row).scalar_one())
 
 
-def close_attempt(
-    transaction: Transaction,
-    attempt_id: int,
-    exchanges: Sequence[Mapping[str, Any]],
-    error: str,
-    now: datetime,
-) -> None:
-    """Add the requests and answers of a batch, redacted, once."""
+def close_attempt(transaction: Transaction, closing: Closing, now: datetime) -> None:
+    """Add the requests and answers of a batch, once."""
     transaction.execute(
         _CLOSE,
-        {"of": attempt_id, "moment": now, "seen": list(exchanges), "words": error},
+        {
+            "of": closing.attempt_id,
+            "moment": now,
+            "seen": list(closing.exchanges),
+            "words": closing.error,
+        },
     )
-
-
-def record_decisions(
-    transaction: Transaction,
-    decisions: Mapping[int, Decision],
-    fence: int,
-    now: datetime,
-) -> int:
-    """Store the ends of rows that needed no sending."""
-    add_outcomes(
-        transaction,
-        [
-            {
-                "push_id": row,
-                "attempt_id": None,
-                "kind": decision.state.value,
-                "code": decision.code,
-                "reason": decision.reason,
-                "at": now,
-            }
-            for row, decision in decisions.items()
-        ],
-    )
-    return settle(transaction, decisions, fence, now)
 
 
 def record_outcomes(
-    transaction: Transaction,
-    state: State,
-    segment: str,
-    map_version: str,
-    results: Sequence[tuple[Ready, Outcome]],
-    attempt_id: int | None,
-    fence: int,
-    now: datetime,
-) -> dict[int, Decision] | None:
+    runtime: Runtime, sent: Sent, results: Results, closing: Closing | None = None
+) -> dict[int, Decision]:
     """Store outcomes of sent rows with everything that follows from them.
 
+    Args:
+        closing: when the attempt is over.
+
     Returns:
-        The decisions by row; None when the fence refused them: then nothing is
-        settled, and what is known of these contacts is marked unsure.
+        The decisions by row.
+
+    Raises:
+        Fenced: another worker has these rows. Nothing is stored, but what is known
+            of these contacts is marked unsure.
     """
-    decisions: dict[int, Decision] = {}
-    for ready, outcome in results:
-        decision = decide(outcome, ready.row.tries, now, luck=any_luck())
-        if ready.warnings and outcome.kind is OutcomeKind.DELIVERED:
-            reason = "; ".join(filter(None, (decision.reason, *ready.warnings)))
-            decision = Decision(
-                decision.state, decision.due_at, decision.tries, decision.code, reason
+    now = runtime.clock()
+    # One for all: rows that failed together may come back as one batch.
+    luck = any_luck()
+    decisions = {
+        ready.row.id: _decision(ready, outcome, now, luck) for ready, outcome in results
+    }
+
+    def work(transaction: Transaction) -> None:
+        if results:
+            _learn(transaction, sent, results, now)
+            settle(
+                transaction,
+                decisions,
+                sent.fence,
+                now,
+                attempt_id=sent.attempt_id,
+                kinds={r.row.id: outcome.kind.value for r, outcome in results},
             )
-        decisions[ready.row.id] = decision
-    settled = settle(
-        transaction,
-        decisions,
-        fence,
-        now,
-        remote_ids={r.row.id: o.remote_id for r, o in results if o.remote_id},
-        jobs={r.row.id: o.job for r, o in results if o.job},
-    )
-    if settled != len(decisions):
-        remote.mark_unsure(
-            transaction, state.id, [ready.row.contact_id for ready, _ in results]
-        )
-        return None
-    add_outcomes(
-        transaction,
-        [
-            {
-                "push_id": ready.row.id,
-                "attempt_id": attempt_id,
-                "kind": outcome.kind.value,
-                "code": outcome.code,
-                "reason": decisions[ready.row.id].reason,
-                "at": now,
-            }
-            for ready, outcome in results
-        ],
-    )
-    _learn(transaction, state, segment, map_version, results, now)
+            _suppress(transaction, sent, results, now)
+        if closing is not None:
+            close_attempt(transaction, closing, now)
+
+    try:
+        runtime.database.run(work)
+    except Fenced:
+        with runtime.database.write() as transaction:
+            contacts = [ready.row.contact_id for ready, _ in results]
+            remote.mark_unsure(transaction, sent.state.id, contacts)
+        raise
+    return decisions
+
+
+def _decision(ready: Ready, outcome: Outcome, now: datetime, luck: float) -> Decision:
+    decision = decide(outcome, ready.row.tries, now, luck=luck)
+    if ready.warnings and outcome.kind is OutcomeKind.DELIVERED:
+        reason = "; ".join(filter(None, (decision.reason, *ready.warnings)))
+        decision = replace(decision, reason=reason)
+    return decision
+
+
+def _suppress(
+    transaction: Transaction, sent: Sent, results: Results, now: datetime
+) -> None:
     for ready, outcome in results:
         if outcome.suppress is not None:
             add_suppression(
@@ -172,72 +171,79 @@ def record_outcomes(
                 scope=outcome.suppress,
                 code=outcome.code,
                 reason=outcome.reason,
-                source=state.name,
+                source=sent.state.name,
                 now=now,
-                identity=state.identity,
-                segment=segment,
+                identity=sent.state.identity,
+                segment=sent.segment,
             )
-    return decisions
 
 
 def _learn(
-    transaction: Transaction,
-    state: State,
-    segment: str,
-    map_version: str,
-    results: Sequence[tuple[Ready, Outcome]],
-    now: datetime,
+    transaction: Transaction, sent: Sent, results: Results, now: datetime
 ) -> None:
     """Link remote contacts to ours and keep what is now known of them."""
     told = [(ready, outcome) for ready, outcome in results if outcome.remote_id]
-    known = remote.by_ids(transaction, state.id, [o.remote_id for _, o in told])
-    before = remote.ours(transaction, state.id, [r.row.contact_id for r, _ in told])
+    of = sent.state.id
+    if not told:
+        return
+    known = remote.by_ids(transaction, of, (o.remote_id for _, o in told))
+    before = remote.ours(transaction, of, (r.row.contact_id for r, _ in told))
     fresh: list[Snapshot] = []
     for ready, outcome in told:
-        item = ready.item
-        snapshot = known.get(outcome.remote_id) or Snapshot(
-            outcome.remote_id, 0, item.email, "", {}, {}, "", unsure=False, alias=False
-        )
         old = before.get(ready.row.contact_id)
         if old is not None and old.remote_id != outcome.remote_id:
             old.contact_id = 0
             fresh.append(old)
+    # After those that let go: one may be taken over by another contact here.
+    for ready, outcome in told:
+        snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
+        snapshot.email = snapshot.email or ready.item.email
         snapshot.contact_id = ready.row.contact_id
         snapshot.alias = False
-        if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
-            snapshot.email = item.email
-            snapshot.values = {**snapshot.values, **item.fields}
-            snapshot.map_version = map_version
-            snapshot.unsure = False
-            if segment and outcome.on_segment:
-                snapshot.segments[segment] = item.opt_in
-        elif outcome.suppress == "segment" and segment:
-            snapshot.segments[segment] = "unsubscribed"
-        elif outcome.suppress == "connection":
-            # So that a consent given later is asked about, and makes it anew.
-            snapshot.segments, snapshot.status = {}, "deleted"
+        _note(snapshot, ready, outcome, sent)
         fresh.append(snapshot)
-    remote.save(transaction, state.id, fresh, now)
+    remote.save(transaction, of, fresh, now)
+
+
+def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> None:
+    if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
+        item = ready.item
+        snapshot.email = item.email
+        snapshot.values = {**snapshot.values, **item.fields}
+        snapshot.map_version = sent.map_version
+        snapshot.unsure = False
+        if snapshot.status not in ALIVE:
+            snapshot.status = "normal"
+        if sent.segment and outcome.on_segment:
+            snapshot.segments[sent.segment] = item.opt_in
+    elif outcome.suppress == "segment" and sent.segment:
+        snapshot.segments[sent.segment] = "unsubscribed"
+    elif outcome.suppress == "connection":
+        # So that a consent given later is asked about, and makes it anew.
+        snapshot.segments, snapshot.status = {}, "deleted"
 
 
 def announce_decisions(
     runtime: Runtime,
     state: State,
     decisions: Mapping[int, Decision],
-    contacts: Mapping[int, int],
+    contacts: Iterable[tuple[int, int]],
 ) -> None:
     """Tell everybody what became of rows; call it after the commit.
 
     Args:
-        contacts: row → contact id.
+        contacts: (row, contact id).
     """
+    if not any(signal.receivers for signal in _SIGNALS.values()):
+        return
+    contact_of = dict(contacts)
     for row, decision in decisions.items():
         signal = _SIGNALS.get(decision.state)
         if signal is not None:
             fact = signals.PushFact(
                 row,
                 state.name,
-                contacts.get(row, 0),
+                contact_of.get(row, 0),
                 decision.state.value,
                 decision.code,
                 decision.reason,

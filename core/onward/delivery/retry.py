@@ -39,6 +39,7 @@ class Decision:
         due_at: when it may be claimed again; None for a final state.
         tries: failed tries so far.
         unknown: it may have arrived; read back before it is sent again.
+        job: the service's name of the job it was handed to, "" for none.
     """
 
     state: PushState
@@ -47,6 +48,7 @@ class Decision:
     code: str
     reason: str
     unknown: bool = False
+    job: str = ""
 
 
 def decide(
@@ -70,10 +72,19 @@ def decide(
         return Decision(final, None, tries, outcome.code, outcome.reason)
     if outcome.kind is OutcomeKind.SUBMITTED:
         due = now + (outcome.after or timedelta(minutes=1))
-        return Decision(PushState.SUBMITTED, due, tries, outcome.code, outcome.reason)
+        return Decision(
+            PushState.SUBMITTED,
+            due,
+            tries,
+            outcome.code,
+            outcome.reason,
+            job=outcome.job,
+        )
     if outcome.kind is OutcomeKind.UNKNOWN:
-        # Nobody knows yet, so no try is used; the row is read back first.
-        due = now + (outcome.after or timedelta())
+        # Nobody knows yet, so no try is used; the row is read back first, at once.
+        # One that stays unknown comes back ever later.
+        late = steps[min(tries, len(steps)) - 1] if tries else timedelta()
+        due = now + (outcome.after or late)
         return Decision(
             PushState.WAITING, due, tries, outcome.code, outcome.reason, unknown=True
         )
@@ -81,7 +92,7 @@ def decide(
         reason = f"{outcome.reason or outcome.code}; given up after {tries + 1} tries"
         return Decision(PushState.FAILED, None, tries + 1, outcome.code, reason)
     wait = steps[tries] * (1 + SPREAD * (2 * luck - 1))
-    if outcome.after is not None:
+    if outcome.after:
         wait = outcome.after  # the service knows best
     return Decision(
         PushState.WAITING, now + wait, tries + 1, outcome.code, outcome.reason
@@ -98,7 +109,7 @@ def rest_for(step: int, after: timedelta | None = None) -> timedelta:
 
     2, 4, 8 … 900 s; `after` (Retry-After) wins.
     """
-    if after is not None:
-        return max(after, timedelta())
+    if after is not None and after > timedelta():
+        return after
     doubled: int = 2 ** min(step, 16)
     return min(REST_FIRST * doubled, REST_MOST)

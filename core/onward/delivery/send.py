@@ -2,80 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from onward.api import Api
 from onward.connections.open import Opened
-from onward.connections.state import State
 from onward.contract import Outcome, OutcomeKind, RemoteSegment
+from onward.delivery.claiming import mark_sent
 from onward.delivery.lease import Held
 from onward.delivery.prepare import Ready
-from onward.delivery.queue import mark_sent
 from onward.delivery.record import (
+    Closing,
+    Sent,
     announce_decisions,
     close_attempt,
     open_attempt,
-    record_decisions,
     record_outcomes,
 )
 from onward.delivery.retry import Decision
-from onward.errors import (
-    AccountBlocked,
-    CredentialsRefused,
-    Fenced,
-    Lost,
-    PluginError,
-    Rejected,
-    SegmentGone,
-    Temporary,
-)
+from onward.delivery.settling import add_outcomes, put_back
+from onward.delivery.stops import HALVED, Stop, is_crash, stop_for
+from onward.errors import Fenced, PluginError, Rejected, Temporary
 from onward.failpoints import failpoint
-from onward.models import PushState
 from onward.runtime import Runtime
 
-log = logging.getLogger("onward.delivery")
-
-# A batch refused with these is halved until the bad contact is alone.
-HALVED = frozenset({400, 413, 422})
 # So many refused parts and not one accepted: it is not about a contact.
 GIVE_UP_AFTER = 12
 
-
-@dataclass(slots=True)
-class Stop:
-    """Why a drain must not go on with this connection now.
-
-    Args:
-        kind: `rest`, `credentials`, `account` or `segment`.
-        after: for `rest`: what the service asked for.
-    """
-
-    kind: str
-    code: str
-    why: str
-    after: timedelta | None = None
-
-
-def stop_for(error: Exception, integration: str) -> Stop:
-    """Return what an error means for the whole connection."""
-    if isinstance(error, SegmentGone):
-        return Stop("segment", error.code, error.message)
-    if isinstance(error, AccountBlocked):
-        return Stop("account", error.code, error.message)
-    if isinstance(error, CredentialsRefused):
-        return Stop("credentials", "credentials", error.message)
-    if isinstance(error, Temporary):
-        return Stop("rest", error.code, error.message, error.after)
-    if isinstance(error, Rejected):
-        return Stop("rest", error.code, error.message)
-    if isinstance(error, PluginError):
-        return Stop("rest", "plugin_error", error.message)
-    log.error("%s: the integration failed", integration, exc_info=error)
-    return Stop("rest", "plugin_error", f"{integration} failed: {error!r}")
+Part = Sequence[Ready]
 
 
 @dataclass(slots=True)
@@ -83,29 +39,44 @@ class Sending:
     """One batch on its way.
 
     Args:
+        on_settled: told what became of rows, in whatever thread.
+        made_at: when its contacts were read and mapped.
         stop: set when the connection must be left alone now.
-        calls: requests made.
     """
 
     runtime: Runtime
-    state: State
     opened: Opened
     held: Held
     api: Api
     segment: RemoteSegment | None
     map_version: str
-    batch: Sequence[Ready]
+    made_at: datetime
+    batch: Part
     on_settled: Callable[[dict[int, Decision]], None]
     stop: Stop | None = None
-    attempt_id: int | None = None
-    error: str = ""
+    _sent: Sent = field(init=False)
+    _error: str = ""
     _pending: list[tuple[Ready, Outcome]] = field(
         default_factory=list[tuple[Ready, Outcome]]
     )
     _answered: set[int] = field(default_factory=set[int])
     _accepted: int = 0
     _refused: int = 0
+    _crash: Stop | None = None
     _storing: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._sent = Sent(
+            self.opened.state,
+            self.segment.id if self.segment else "",
+            self.map_version,
+            self.held.fence,
+        )
+
+    @property
+    def worked(self) -> bool:
+        """Tell whether the service was asked and nothing stood in the way."""
+        return self.stop is None and bool(self.api.exchanges)
 
     def run(self) -> None:
         """Send the batch and store every outcome.
@@ -113,207 +84,214 @@ class Sending:
         Raises:
             Fenced: another worker has the connection; nothing more was stored.
         """
-        self._open()
+        self.api.before_request = self._before_request
         try:
             self._send_part(list(self.batch))
-            self.flush()
-        finally:
-            self._close()
+            if self.stop is None and self._accepted == 0:
+                # It was no single contact: not one of them went through.
+                self.stop = self._crash
+            self._store(closing=True)
+        except BaseException as error:
+            if isinstance(error, Fenced):
+                self.held.lost = True
+            self._close_only()
+            raise
 
     # -- storing
 
-    def flush(self) -> None:
-        """Store the outcomes yielded so far; called before every request."""
+    def _before_request(self) -> None:
+        """Store what was yielded so far; before the first request, that it leaves."""
         with self._storing:
-            results, self._pending = self._pending, []
-            if not results:
-                return
-            failpoint("after_answer")
-            now = self.runtime.clock()
-            with self.runtime.database.write() as transaction:
-                decisions = record_outcomes(
-                    transaction,
-                    self.state,
-                    self.segment.id if self.segment else "",
-                    self.map_version,
-                    results,
-                    self.attempt_id,
-                    self.held.fence,
-                    now,
-                )
-            failpoint("after_commit")
-            if decisions is None:
-                self.held.lost = True
-                raise Fenced
-        self.on_settled(decisions)
-        announce_decisions(
-            self.runtime,
-            self.state,
-            decisions,
-            {ready.row.id: ready.row.contact_id for ready, _ in results},
-        )
+            if self._sent.attempt_id is None:
+                self._open()
+            else:
+                self._store()
 
     def _open(self) -> None:
         now = self.runtime.clock()
+        rows = [ready.row.id for ready in self.batch]
         with self.runtime.database.write() as transaction:
-            self.attempt_id = open_attempt(
-                transaction,
-                connection_id=self.state.id,
-                segment=self.segment.id if self.segment else "",
-                kind="push",
-                size=len(self.batch),
-                fence=self.held.fence,
-                now=now,
+            attempt_id = open_attempt(
+                transaction, self._sent, "push", len(self.batch), now
             )
-            marked = mark_sent(
-                transaction,
-                [ready.row.id for ready in self.batch],
-                self.held.fence,
-                now,
-                self.map_version,
-            )
+            mark_sent(transaction, rows, self.held.fence, now, self.map_version)
+        self._sent = replace(self._sent, attempt_id=attempt_id)
         failpoint("after_attempt")
-        if marked != len(self.batch):
-            self.held.lost = True
-            raise Fenced
 
-    def _close(self) -> None:
+    def _store(self, *, closing: bool = False) -> None:
+        with self._storing:
+            results, self._pending = self._pending, []
+            closed = self._closing() if closing else None
+            if not results and closed is None:
+                return
+            failpoint("after_answer")
+            decisions = record_outcomes(self.runtime, self._sent, results, closed)
+            failpoint("after_commit")
+        self.on_settled(decisions)
+        announce_decisions(
+            self.runtime,
+            self._sent.state,
+            decisions,
+            ((ready.row.id, ready.row.contact_id) for ready, _ in results),
+        )
+
+    def _closing(self) -> Closing | None:
+        if self._sent.attempt_id is None:
+            return None
+        return Closing(self._sent.attempt_id, self.api.exchanges, self._error)
+
+    def _close_only(self) -> None:
+        """Keep at least what was said to whom; the rows are somebody else's now."""
+        closing = self._closing()
+        if closing is not None:
+            with self.runtime.database.write() as transaction:
+                close_attempt(transaction, closing, self.runtime.clock())
+
+    def _put_back(self, left: Part, code: str, why: str) -> None:
+        """Return rows to waiting as they were; the connection's state holds them."""
+        self._store()
+        rows = [ready.row.id for ready in left]
+        self._answered.update(rows)
+        if not rows:
+            return
+        now = self.runtime.clock()
+        fence = self.held.fence
+        # Of an earlier send nobody knows more than before.
+        doubtful = [ready.row.id for ready in left if ready.row.sent_at is not None]
+        clear = set(rows).difference(doubtful)
         with self.runtime.database.write() as transaction:
-            close_attempt(
-                transaction,
-                self.attempt_id or 0,
-                self.api.exchanges,
-                self.error,
-                self.runtime.clock(),
-            )
-        self.api.close()
+            put_back(transaction, clear, fence, code=code, reason=why, sent=True)
+            put_back(transaction, doubtful, fence, code=code, reason=why)
+            attempt = self._sent.attempt_id
+            add_outcomes(transaction, rows, attempt, "waiting", code, why, now)
 
     # -- sending
 
-    def _keep(self, part: dict[int, Ready], outcome: Outcome) -> None:
+    def _keep(self, part: dict[int, Ready], outcome: object) -> None:
+        who = self.opened.state.integration
+        if not isinstance(outcome, Outcome):
+            raise PluginError(
+                f"{who}: push() yielded {type(outcome).__name__}, not an outcome; "
+                "make one with item.delivered(…), item.rejected(…) and the like"
+            )
         ready = part.get(outcome.push_id)
         if ready is None:
+            names = ", ".join(one.item.email for one in list(part.values())[:5])
             raise PluginError(
-                f"{self.state.integration}: push() yielded an outcome for a contact "
-                "that was not in the batch"
+                f"{who}: push() yielded an outcome for a contact that was not in the "
+                f"batch ({names}{', …' if len(part) > 5 else ''})"
             )
         if outcome.push_id in self._answered:
             raise PluginError(
-                f"{self.state.integration}: push() yielded two outcomes for "
-                f"{ready.item.email}"
+                f"{who}: push() yielded two outcomes for {ready.item.email}"
             )
-        with self._storing:
-            self._answered.add(outcome.push_id)
-            self._pending.append((ready, outcome))
+        if outcome.kind is OutcomeKind.SUBMITTED:
+            raise PluginError(
+                f"{who}: submitted() is reserved, nothing asks for a job's end yet; "
+                f"{ready.item.email} is sent again"
+            )
+        if outcome.reason:
+            words = self.opened.redactor.text(outcome.reason)
+            outcome = replace(outcome, reason=words)
+        self._add(ready, outcome)
         if outcome.kind is not OutcomeKind.REJECTED:
             self._accepted += 1
 
-    def _end_rest(
-        self, part: Sequence[Ready], make: Callable[[Ready], Outcome]
-    ) -> None:
+    def _add(self, ready: Ready, outcome: Outcome) -> None:
         with self._storing:
-            for ready in part:
-                if ready.row.id not in self._answered:
-                    self._answered.add(ready.row.id)
-                    self._pending.append((ready, make(ready)))
+            self._answered.add(ready.row.id)
+            self._pending.append((ready, outcome))
 
-    def _open_rows(self, part: Sequence[Ready]) -> list[Ready]:
-        return [ready for ready in part if ready.row.id not in self._answered]
+    def _end(self, part: Part, make: Callable[[Ready], Outcome]) -> None:
+        for ready in part:
+            self._add(ready, make(ready))
 
-    def _push_once(self, part: Sequence[Ready]) -> None:
+    def _push_once(self, part: Part) -> None:
         by_row = {ready.row.id: ready for ready in part}
         items = [ready.item for ready in part]
-        for outcome in self.opened.integration.push(self.api, items, self.segment):
-            self._keep(by_row, outcome)
-        missing = self._open_rows(part)
+        answers = self.opened.integration.push(self.api, items, self.segment)
+        try:
+            for outcome in answers:
+                self._keep(by_row, outcome)
+        finally:
+            # What it still has running must have ended before its rows are settled.
+            close = getattr(answers, "close", None)
+            if close is not None:
+                close()
+        missing = self._left(part)
         if missing:
             names = ", ".join(ready.item.email for ready in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise PluginError(
-                f"{self.state.integration}: push() yielded no outcome for {names}"
-                + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+                f"{self.opened.state.integration}: push() yielded no outcome for "
+                f"{names}{more}"
             )
 
-    def _send_part(self, part: list[Ready], *, failed_before: str = "") -> None:
-        """Push some rows; halve them where that can find a bad contact."""
+    def _left(self, part: Part) -> list[Ready]:
+        return [ready for ready in part if ready.row.id not in self._answered]
+
+    def _send_part(self, part: Part, *, crashed: str = "") -> None:
+        """Push some rows; halve them where that can find a bad contact.
+
+        Args:
+            crashed: with which words a 500 met these rows before.
+        """
         try:
             self._push_once(part)
         except Fenced:
             raise
         except Exception as error:  # the integration is foreign code
-            self._meet(error, part, failed_before)
+            self._meet(error, self._left(part), crashed)
 
-    def _meet(self, error: Exception, part: list[Ready], failed_before: str) -> None:
-        left = self._open_rows(part)
-        self.error = f"{type(error).__name__}: {error}"
-        if isinstance(error, Rejected) and error.status in HALVED:
+    def _meet(self, error: Exception, left: Part, crashed: str) -> None:
+        state = self.opened.state
+        redact = self.opened.redactor.text
+        self._error = redact(f"{type(error).__name__}: {error}")
+        if isinstance(error, Rejected) and (error.status in HALVED or len(left) == 1):
             self._halve(error, left)
-        elif (
-            isinstance(error, Temporary)
-            and error.status == 500
-            and not isinstance(error, Lost)
-        ):
-            # Once may be chance. The same 500 again, at once: one contact may
-            # be what it stumbles over.
-            if failed_before == error.message:
+            return
+        if isinstance(error, Temporary) and is_crash(error):
+            # Once may be chance. The same 500 again, at once: one contact may be
+            # what it stumbles over.
+            if crashed == error.message:
                 self._halve(error, left)
             else:
-                self._send_part(left, failed_before=error.message)
+                self._send_part(left, crashed=error.message)
+            return
+        stop = stop_for(error, state.integration, self.opened.redactor)
+        self.stop = stop
+        if stop.lost:
+            self._end(left, lambda r: r.item.unknown(stop.code, stop.why))
+        elif stop.is_ours:
+            # No fault of these contacts: they wait as they are, no try used.
+            self._put_back(left, stop.code, stop.why)
         else:
-            stop = stop_for(error, self.state.integration)
-            self.stop = stop
-            if stop.kind != "rest" or (
-                isinstance(error, Temporary) and error.throttled
-            ):
-                # No fault of these contacts: they wait as they are, no try used.
-                self._put_back(left, stop.code, stop.why)
-            elif isinstance(error, Lost):
-                self._end_rest(left, lambda r: r.item.unknown(stop.code, stop.why))
-            else:
-                self._end_rest(
-                    left, lambda r: r.item.retry(stop.code, stop.why, stop.after)
-                )
+            self._end(left, lambda r: r.item.retry(stop.code, stop.why, stop.after))
 
-    def _put_back(self, left: list[Ready], code: str, why: str) -> None:
-        """Return rows to waiting as they were; the connection's state holds them."""
-        self.flush()
-        now = self.runtime.clock()
-        decisions = {
-            ready.row.id: _still_waiting(ready, now, code, why) for ready in left
-        }
-        self._answered.update(decisions)
-        if decisions:
-            with self.runtime.database.write() as transaction:
-                record_decisions(transaction, decisions, self.held.fence, now)
-            self.on_settled(decisions)
-
-    def _halve(self, error: Rejected | Temporary, left: list[Ready]) -> None:
+    def _halve(self, error: Rejected | Temporary, left: Part) -> None:
+        why = self.opened.redactor.text(error.message)
         self._refused += 1
+        if isinstance(error, Temporary):
+            self._crash = Stop("rest", error.code, why, error.after)
         if len(left) <= 1:
-            for ready in left:
-                self._end_alone(error, ready)
+            refused = isinstance(error, Rejected)
+            self._end(
+                left,
+                lambda r: (
+                    r.item.rejected(error.code, why)
+                    if refused
+                    else r.item.retry(error.code, why)
+                ),
+            )
             return
         if self._accepted == 0 and self._refused > GIVE_UP_AFTER:
-            self._end_rest(left, lambda r: r.item.retry(error.code, error.message))
-            self.stop = Stop("rest", error.code, error.message)
+            self._end(left, lambda r: r.item.retry(error.code, why))
+            self.stop = Stop("rest", error.code, why)
             return
         middle = len(left) // 2
-        before = error.message if isinstance(error, Temporary) else ""
+        crashed = error.message if isinstance(error, Temporary) else ""
         for half in (left[:middle], left[middle:]):
             if self.stop is None:
-                self._send_part(half, failed_before=before)
+                self._send_part(half, crashed=crashed)
             else:
-                self._put_back(half, error.code, error.message)
-
-    def _end_alone(self, error: Rejected | Temporary, ready: Ready) -> None:
-        outcome = (
-            ready.item.rejected(error.code, error.message)
-            if isinstance(error, Rejected)
-            else ready.item.retry(error.code, error.message)
-        )
-        with self._storing:
-            self._answered.add(ready.row.id)
-            self._pending.append((ready, outcome))
-
-
-def _still_waiting(ready: Ready, now: datetime, code: str, why: str) -> Decision:
-    return Decision(PushState.WAITING, now, ready.row.tries, code, why)
+                self._put_back(self._left(half), self.stop.code, self.stop.why)

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, func, select
 
-from onward.delivery.drain import drain
+from onward.connections.open import LOCAL_PROBLEMS
+from onward.delivery.claiming import FLOWING, SENDING, WAITING
+from onward.delivery.drain import Report, drain
 from onward.models import Connection, Push, table
 from onward.runtime import Runtime
+
+log = logging.getLogger("onward.delivery")
 
 pushes = table(Push)
 connections = table(Connection)
 
 # Waited out within one `deliver`; what takes longer is left for later.
 SHORT = timedelta(seconds=90)
+NAP = timedelta(seconds=1)
 
-_DUE = (
-    select(pushes.c.connection_id, func.min(pushes.c.priority))
-    .where(pushes.c.state == "waiting", pushes.c.due_at <= bindparam("moment"))
-    .group_by(pushes.c.connection_id)
-    .order_by(func.min(pushes.c.priority), pushes.c.connection_id)
+_MINE = (pushes.c.connection_id == connections.c.id, WAITING)
+_FIRST = (
+    select(pushes.c.priority)
+    .where(*_MINE, pushes.c.due_at <= bindparam("moment"), FLOWING)
+    .order_by(pushes.c.priority, pushes.c.due_at)
+    .limit(1)
+    .scalar_subquery()
 )
+_DUE = select(
+    connections.c.id,
+    connections.c.paused_code,
+    connections.c.rest_until,
+    _FIRST.label("priority"),
+).order_by(connections.c.id)
 # Rows a dead worker left behind: only taking the lease brings them back.
-_LEFT = select(pushes.c.connection_id).where(pushes.c.state == "sending").distinct()
-_NEXT = select(func.min(pushes.c.due_at)).where(pushes.c.state == "waiting")
+_LEFT = select(pushes.c.connection_id).where(SENDING).distinct()
+_NEXT = select(
+    connections.c.id,
+    connections.c.rest_until,
+    select(func.min(pushes.c.due_at)).where(*_MINE, FLOWING).scalar_subquery(),
+).where(connections.c.paused_code == "")
 
 
 @dataclass(slots=True)
@@ -51,6 +69,65 @@ class Delivery:
     )
 
 
+def connections_with_work(
+    transaction: Transaction, now: datetime, *, able: bool = False
+) -> list[int]:
+    """Return the ids of connections that have due rows, live ones first.
+
+    Args:
+        able: leave out those that are paused or rest.
+    """
+    found: list[tuple[int, int]] = []
+    for row in transaction.execute(_DUE, {"moment": now}):
+        if row.priority is None:
+            continue
+        paused = row.paused_code and row.paused_code not in LOCAL_PROBLEMS
+        rests = row.rest_until is not None and row.rest_until > now
+        if not able or not (paused or rests):
+            found.append((row.priority, row.id))
+    ids = [of for _, of in sorted(found)]
+    left = transaction.execute(_LEFT).scalars()
+    return ids + [of for of in left if of not in ids]
+
+
+def next_at(transaction: Transaction) -> datetime | None:
+    """Return when something can be sent next; what is held does not count."""
+    moments = [
+        max(due, until) if until is not None else due
+        for _, until, due in transaction.execute(_NEXT)
+        if due is not None
+    ]
+    return min(moments, default=None)
+
+
+def deliver(
+    runtime: Runtime,
+    *,
+    only: Collection[int] | None = None,
+    until_empty: bool = True,
+    on_progress: Callable[[int], None] = lambda rows: None,
+) -> Delivery:
+    """Work on every connection that has something due.
+
+    A connection whose drain fails does not keep the others from theirs; its error
+    is raised at the end.
+
+    Args:
+        only: ids of connections; None = all.
+        until_empty: go on until nothing is due; waits up to a minute and a half for
+            calls, or for a worker that died holding a connection, and returns where
+            it would take longer.
+    """
+    work = _Deliver(runtime, only, until_empty, on_progress)
+    while work.round() and until_empty:
+        work.wait()
+    with runtime.database.read() as transaction:
+        work.done.next_at = next_at(transaction)
+    if work.failure is not None:
+        raise work.failure
+    return work.done
+
+
 def _always() -> bool:
     return True
 
@@ -59,80 +136,105 @@ def _never() -> bool:
     return False
 
 
-def connections_with_work(transaction: Transaction, now: datetime) -> list[int]:
-    """Return the ids of connections that have due rows, live ones first."""
-    found = [row[0] for row in transaction.execute(_DUE, {"moment": now})]
-    left = transaction.execute(_LEFT).scalars()
-    return found + [of for of in left if of not in found]
+class _Deliver:
+    def __init__(
+        self,
+        runtime: Runtime,
+        only: Collection[int] | None,
+        until_empty: bool,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self.runtime = runtime
+        self.only = only
+        self.until_empty = until_empty
+        self.on_progress = on_progress
+        self.done = Delivery()
+        self.failure: Exception | None = None
+        # Not worth another look in this call.
+        self.over: set[int] = set()
+        # Taken by another worker until then, when first met.
+        self.taken: dict[int, datetime] = {}
+        self.pause: timedelta | None = None
 
-
-def deliver(
-    runtime: Runtime,
-    *,
-    only: Sequence[int] | None = None,
-    until_empty: bool = True,
-    on_progress: Callable[[int], None] = lambda rows: None,
-) -> Delivery:
-    """Work on every connection that has something due.
-
-    Args:
-        only: ids of connections; None = all.
-        until_empty: go on until nothing is due; waits out a limit of calls of up
-            to a minute and a half, returns where it would take longer.
-    """
-    done = Delivery()
-    stuck: dict[int, datetime | None] = {}
-    while True:
-        now = runtime.clock()
-        with runtime.database.read() as transaction:
-            todo = [
-                of
-                for of in connections_with_work(transaction, now)
-                if of not in stuck and (only is None or of in only)
-            ]
-            names = {
-                row.id: row.name
-                for row in transaction.execute(
-                    select(connections.c.id, connections.c.name)
-                )
-            }
-        wait: timedelta | None = None
+    def round(self) -> bool:
+        """Drain every connection once; tell whether there may be more to do."""
+        self.pause = None
+        todo, names = self._todo()
         for place, of in enumerate(todo):
             others_wait = _always if place + 1 < len(todo) else _never
-            report = drain(
-                runtime,
-                of,
-                others_wait=others_wait,
-                on_progress=on_progress,
-            )
-            done.counts.update(report.counts)
-            done.batches += report.batches
-            name = names.get(of, str(of))
-            if report.stopped == "limit" and report.again_at is not None:
-                pause = report.again_at - runtime.clock()
-                if pause <= SHORT and until_empty:
-                    wait = pause if wait is None else min(wait, pause)
-                else:
-                    stuck[of] = report.again_at
-                    done.resting[name] = (report.again_at, report.why)
-            elif report.stopped == "turn":
-                continue
+            try:
+                report = drain(
+                    self.runtime,
+                    of,
+                    others_wait=others_wait,
+                    on_progress=self.on_progress,
+                )
+            except Exception as error:
+                name = names.get(of, str(of))
+                log.exception("%s: the drain failed", name)
+                self.failure = self.failure or error
+                self.over.add(of)
             else:
-                stuck[of] = report.again_at
-                if report.stopped == "paused":
-                    done.held[name] = report.why
-                elif report.stopped in ("rest", "busy"):
-                    done.resting[name] = (report.again_at, report.why)
-                elif until_empty and (report.counts or report.batches):
-                    # Rows of a paused segment are due and stay: no second look.
-                    del stuck[of]
-        if not todo or not until_empty:
-            break
-        if wait is not None:
-            runtime.sleep(max(wait.total_seconds(), 0.01))
-    with runtime.database.read() as transaction:
-        done.next_at = transaction.execute(_NEXT).scalar()
-    for until, _ in done.resting.values():
-        if until is not None and (done.next_at is None or done.next_at < until):
-            done.next_at = until
-    return done
+                self._take_in(of, names.get(of, str(of)), report)
+        return bool(todo)
+
+    def wait(self) -> None:
+        """Sleep until the first of those that can be waited for is worth a look."""
+        if self.pause is not None:
+            self.runtime.sleep(max(self.pause.total_seconds(), 0.01))
+
+    def _todo(self) -> tuple[Sequence[int], dict[int, str]]:
+        with self.runtime.database.read() as transaction:
+            found = connections_with_work(transaction, self.runtime.clock())
+            rows = transaction.execute(select(connections.c.id, connections.c.name))
+            names = {row.id: row.name for row in rows}
+        todo = [
+            of
+            for of in found
+            if of not in self.over and (self.only is None or of in self.only)
+        ]
+        return todo, names
+
+    def _take_in(self, of: int, name: str, report: Report) -> None:
+        done = self.done
+        done.counts.update(report.counts)
+        done.batches += report.batches
+        for segment, why in report.held.items():
+            done.held[f"{name}, {segment}"] = why
+        pause = None
+        if report.again_at is not None:
+            pause = report.again_at - self.runtime.clock()
+        match report.stopped:
+            case "turn":
+                return
+            case "limit" if pause is not None and pause <= SHORT and self.until_empty:
+                self._wait_for(pause)
+                return
+            case "busy" if self._may_be_dead(of, report):
+                self._wait_for(min(pause or NAP, NAP))
+                return
+            case "empty" if report.batches or report.counts:
+                return
+            case "paused":
+                done.held[name] = report.why
+            case "rest" | "busy" | "limit":
+                done.resting[name] = (report.again_at, report.why)
+            case _:
+                pass
+        self.over.add(of)
+
+    def _may_be_dead(self, of: int, report: Report) -> bool:
+        """Tell whether it is worth waiting for another worker's lease to end.
+
+        One that is renewed meanwhile belongs to somebody alive.
+        """
+        until = report.again_at
+        if until is None or not self.until_empty:
+            return False
+        first = self.taken.setdefault(of, until)
+        now = self.runtime.clock()
+        return until == first and until + NAP > now and until - now <= SHORT
+
+    def _wait_for(self, pause: timedelta) -> None:
+        pause = max(pause, timedelta(milliseconds=10))
+        self.pause = pause if self.pause is None else min(self.pause, pause)

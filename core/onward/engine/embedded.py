@@ -7,16 +7,35 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from onward.delivery.drain import drain
+from onward.delivery.drain import Report, drain
+from onward.delivery.lease import take
 from onward.delivery.work import connections_with_work
+from onward.errors import Fenced
 from onward.runtime import Runtime
 
 log = logging.getLogger("onward.engine")
 
 SWEEP = timedelta(seconds=2)
 THREADS = 4
+# Nobody waits longer for what another process may have changed meanwhile.
+LONGEST = timedelta(seconds=15)
+
+
+@dataclass(slots=True)
+class _Task:
+    """A function that is called again and again; `due` by the monotonic clock."""
+
+    interval: timedelta
+    function: Callable[[], None]
+    due: float
+
+    @property
+    def lease(self) -> str:
+        """Its lease: one worker at a time, whatever process that is in."""
+        return f"every:{getattr(self.function, '__qualname__', repr(self.function))}"
 
 
 class EmbeddedEngine:
@@ -38,12 +57,17 @@ class EmbeddedEngine:
         self._count = threads
         self._awake = threading.Event()
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._tasks: list[_Task] = []
+        self._reset()
+
+    def _reset(self) -> None:
         self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._busy: set[int] = set()
         self._again: set[int] = set()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._every: list[tuple[timedelta, Callable[[], None], float]] = []
+        # Connection → not before; what a drain said about when to come back.
+        self._later: dict[int, datetime] = {}
 
     @property
     def is_running(self) -> bool:
@@ -55,13 +79,17 @@ class EmbeddedEngine:
         if self._threads:
             return
         self._stopping.clear()
-        self._threads = [threading.Thread(target=self._look, name="onward-sweep")]
+        self._reset()
+        self._threads = [
+            threading.Thread(target=self._look, name="onward-sweep", daemon=True)
+        ]
         self._threads += [
-            threading.Thread(target=self._drain, name=f"onward-worker-{number}")
+            threading.Thread(
+                target=self._drain, name=f"onward-worker-{number}", daemon=True
+            )
             for number in range(self._count)
         ]
         for thread in self._threads:
-            thread.daemon = True
             thread.start()
 
     def stop(self) -> None:
@@ -83,7 +111,7 @@ class EmbeddedEngine:
 
     def every(self, interval: timedelta, function: Callable[[], None]) -> None:
         """See `Engine.every`."""
-        self._every.append((interval, function, time.monotonic()))
+        self._tasks.append(_Task(interval, function, time.monotonic()))
 
     def _offer(self, connection_id: int) -> None:
         with self._lock:
@@ -94,47 +122,87 @@ class EmbeddedEngine:
             self._busy.add(connection_id)
         self._todo.put(connection_id)
 
+    # -- looking for work
+
     def _look(self) -> None:
         while not self._stopping.is_set():
             self._awake.clear()
+            wait = self._sweep
             try:
-                with self._runtime.database.read() as transaction:
-                    found = connections_with_work(transaction, self._runtime.clock())
-                for connection_id in found:
-                    self._offer(connection_id)
-                self._run_scheduled()
+                wait = self._offer_due()
+                self._run_tasks()
             except Exception:
                 # A database that is away comes back; the sweep must live.
                 log.exception("the sweep failed; it goes on")
-            self._awake.wait(self._sweep.total_seconds())
+            self._awake.wait(max(wait.total_seconds(), 0.001))
 
-    def _run_scheduled(self) -> None:
+    def _offer_due(self) -> timedelta:
+        """Offer what can be worked on; return when to look again."""
+        now = self._runtime.clock()
+        with self._runtime.database.read() as transaction:
+            found = connections_with_work(transaction, now, able=True)
+        wait = self._sweep
+        for connection_id in found:
+            with self._lock:
+                later = self._later.get(connection_id)
+            if later is None or later <= now:
+                self._offer(connection_id)
+            else:
+                wait = min(wait, later - now)
+        return wait
+
+    def _run_tasks(self) -> None:
         now = time.monotonic()
-        for place, (interval, function, due) in enumerate(self._every):
-            if now >= due:
-                self._every[place] = (
-                    interval,
-                    function,
-                    now + interval.total_seconds(),
-                )
-                try:
-                    function()
-                except Exception:
-                    log.exception("%s failed; it is called again", function)
+        for task in self._tasks:
+            if now < task.due:
+                continue
+            task.due = now + task.interval.total_seconds()
+            try:
+                self._run(task)
+            except Exception:
+                log.exception("%s failed; it is called again", task.lease)
+
+    def _run(self, task: _Task) -> None:
+        runtime = self._runtime
+        length = runtime.config.lease
+        held = take(runtime.database, task.lease, length, runtime.clock)
+        if held is None:
+            return
+        try:
+            task.function()
+        except Fenced:
+            log.warning("%s: another worker took over", task.lease)
+        finally:
+            held.release()
+
+    # -- working
 
     def _drain(self) -> None:
         while (connection_id := self._todo.get()) is not None:
+            report = Report()
             try:
-                drain(
+                report = drain(
                     self._runtime,
                     connection_id,
                     others_wait=lambda: not self._todo.empty(),
+                    stopping=self._stopping.is_set,
                 )
             except Exception:
                 log.exception("connection %s: the drain failed", connection_id)
-            with self._lock:
-                self._busy.discard(connection_id)
-                again = connection_id in self._again
-                self._again.discard(connection_id)
-            if again and not self._stopping.is_set():
-                self._offer(connection_id)
+            self._note(connection_id, report)
+
+    def _note(self, connection_id: int, report: Report) -> None:
+        """Come back at once, at a given moment, or at the next sweep."""
+        soon = report.stopped == "turn"
+        with self._lock:
+            self._busy.discard(connection_id)
+            again = connection_id in self._again or soon
+            self._again.discard(connection_id)
+            self._later.pop(connection_id, None)
+            if report.stopped == "limit" and report.again_at is not None:
+                latest = self._runtime.clock() + LONGEST
+                self._later[connection_id] = min(report.again_at, latest)
+        if again and not self._stopping.is_set():
+            self._offer(connection_id)
+        elif report.stopped == "limit":
+            self._awake.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,22 +12,20 @@ from sqlalchemy import Connection as Transaction
 
 from onward.config.model import PointTrigger
 from onward.models import Claim, Contact, Ledger, table
-from onward.sql import PerDialect, Rows
+from onward.sql import Among, PerDialect, Rows
 
 contacts = table(Contact)
 ledger = table(Ledger)
 claims = table(Claim)
 
-CHUNK = 500  # stays below every database's limit of parameters
-
-_IDS: BindParameter[int] = bindparam("ids", expanding=True)
-_AWARD = (
+_IDS: BindParameter[int] = bindparam("among", expanding=True)
+_AWARD = Among(
     update(contacts)
     .where(contacts.c.id.in_(_IDS))
     .values(points=contacts.c.points + bindparam("delta"))
     .returning(contacts.c.id, contacts.c.points)
 )
-_TOTALS = select(contacts.c.id, contacts.c.points).where(contacts.c.id.in_(_IDS))
+_TOTALS = Among(select(contacts.c.id, contacts.c.points).where(contacts.c.id.in_(_IDS)))
 _ENTER = Rows(
     lambda _: insert(ledger),
     [
@@ -63,8 +61,10 @@ _CLAIM_AGAIN = PerDialect(
         .returning(claims.c.key)
     )
 )
-_RE_ARM = delete(claims).where(
-    claims.c.key == bindparam("named"), claims.c.contact_id.in_(_IDS)
+_RE_ARM = Among(
+    delete(claims).where(
+        claims.c.key == bindparam("named"), claims.c.contact_id.in_(_IDS)
+    )
 )
 
 LedgerRow = tuple[int, int, int, str, str, int | None, datetime]
@@ -101,9 +101,7 @@ def award(transaction: Transaction, deltas: Mapping[int, int]) -> dict[int, int]
         by_delta.setdefault(delta, []).append(contact_id)
     totals: dict[int, int] = {}
     for delta, ids in by_delta.items():
-        for part in _chunks(ids):
-            found = transaction.execute(_AWARD, {"ids": part, "delta": delta})
-            totals.update((row[0], row[1]) for row in found)
+        totals.update(_AWARD(transaction, ids, delta))
     return totals
 
 
@@ -115,11 +113,7 @@ def enter(transaction: Transaction, entries: Sequence[LedgerRow]) -> None:
 
 def read_totals(transaction: Transaction, ids: Collection[int]) -> dict[int, int]:
     """Return contact id → points."""
-    return {
-        row[0]: row[1]
-        for part in _chunks(sorted(ids))
-        for row in transaction.execute(_TOTALS, {"ids": part})
-    }
+    return dict(_TOTALS(transaction, list(ids)))
 
 
 def claim_once(
@@ -171,13 +165,6 @@ def re_arm(
 ) -> None:
     """Let triggers that may fire again do so for whoever is below them now."""
     for trigger in triggers:
-        below = [c for c, total in totals.items() if total < trigger.points]
         if trigger.re_arm:
-            for part in _chunks(below):
-                row = {"named": trigger_claim(trigger.key), "ids": part}
-                transaction.execute(_RE_ARM, row)
-
-
-def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]
+            below = [c for c, total in totals.items() if total < trigger.points]
+            _RE_ARM(transaction, below, trigger_claim(trigger.key))

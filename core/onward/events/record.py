@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
 
-from onward.config.model import PushTo
 from onward.contacts.find import Finder, Found
 from onward.contacts.upsert import add_tags, add_to_segments, write_fields
 from onward.database import Repeat
-from onward.delivery.queue import Wish, enqueue
 from onward.events.action import (
     CREATED,
     POINTS,
@@ -22,17 +19,18 @@ from onward.events.action import (
     ActionResult,
     Recorded,
 )
+from onward.events.awarding import entries_of, points_set, sum_up
 from onward.events.keys import again, find_repeats
 from onward.events.points import (
     Fired,
-    LedgerRow,
     award,
     enter,
     fire_triggers,
     re_arm,
     read_totals,
 )
-from onward.events.rulebook import RuleBook, Targets
+from onward.events.pushing import aim, queue
+from onward.events.rulebook import RuleBook
 from onward.events.rules import Doing, Entry, follow_rules
 from onward.merge import merge_contacts
 from onward.models import Event, table
@@ -40,12 +38,7 @@ from onward.sql import Rows, draw_ids
 
 __all__ = ["POINTS", "Action", "ActionResult", "Recorded", "Recorder"]
 
-log = logging.getLogger("onward.events")
-
 events = table(Event)
-
-Aimed = tuple[Doing, str, str, int, str]
-"""Doing, kind and key of the cause, connection id, remote segment."""
 
 # A key that was taken by another process just now returns no row.
 _INSERT = Rows(
@@ -132,20 +125,17 @@ class _Recording:
         self._write_contacts(actions, found)
         doings = self._doings(actions, found)
         joined = follow_rules(self.transaction, self.book, doings, self.now)
-        wanted = self._points_wanted(doings)
-        deltas = {contact_id: delta for contact_id, delta, *_ in wanted}
-        for doing in doings:
-            if doing.delta:
-                before = deltas.get(doing.contact_id, 0)
-                deltas[doing.contact_id] = before + doing.delta
+        wanted = points_set(self.transaction, doings)
+        deltas = sum_up(doings, wanted)
         totals = award(self.transaction, deltas)
         fired = self._fire(doings, totals)
         joined += [(f.contact_id, name) for f in fired for name in f.trigger.add_to]
         add_to_segments(self.transaction, joined)
-        wishes = self._aim(doings)
+        aimed = aim(self.transaction, doings)
         self._insert_events(doings, totals)
-        self._enter_points(doings, wanted, deltas, totals)
-        self._queue(wishes)
+        enter(self.transaction, entries_of(doings, wanted, deltas, totals, self.now))
+        self.recorded.points = [(c, by, totals[c]) for c, by in deltas.items() if by]
+        self.recorded.queued = queue(self.transaction, aimed, self.now)
         return [self._result(doing, totals) for doing in doings]
 
     def _merge(self, survivor: int, loser: int) -> None:
@@ -177,38 +167,20 @@ class _Recording:
         untold = dict(self.recorded.changed)
         for action, place in zip(actions, found, strict=True):
             contact_id, given = place.contact_id, action.contact
-            doing = Doing(action, contact_id, place.created, delta=action.points)
+            doing = Doing.of(action, contact_id, created=place.created)
             doings.append(doing)
             if action.quiet:
                 continue
             if place.created:
-                doing.entries.append(Entry(CREATED, {}))
+                doing.entries.append(Entry(CREATED, {}, []))
             elif (given.fields or given.custom) and contact_id in untold:
                 names = {"changed": list(untold.pop(contact_id))}
-                doing.entries.append(Entry(UPDATED, names))
+                doing.entries.append(Entry(UPDATED, names, []))
             if action.name:
-                doing.entries.append(Entry(action.name, action.data))
+                doing.entries.append(Entry(action.name, action.data, []))
             if action.reason:
                 doing.reasons.append(action.reason)
         return doings
-
-    # -- points
-
-    def _points_wanted(self, doings: Sequence[Doing]) -> list[tuple[int, int, Doing]]:
-        """Turn "points are N" into the difference, so that the ledger adds up.
-
-        Returns:
-            (contact id, difference, who said so); of several the last counts.
-        """
-        said = {d.contact_id: d for d in doings if d.action.contact.points is not None}
-        if not said:
-            return []
-        totals = read_totals(self.transaction, said)
-        return [
-            (contact_id, difference, doing)
-            for contact_id, doing in said.items()
-            if (difference := (doing.action.contact.points or 0) - totals[contact_id])
-        ]
 
     def _fire(self, doings: Sequence[Doing], totals: Mapping[int, int]) -> list[Fired]:
         triggers = self.book.triggers
@@ -228,36 +200,6 @@ class _Recording:
             last[one.contact_id].fired.append(one)
         self.recorded.fired = fired
         return fired
-
-    def _enter_points(
-        self,
-        doings: Sequence[Doing],
-        wanted: Sequence[tuple[int, int, Doing]],
-        deltas: Mapping[int, int],
-        totals: Mapping[int, int],
-    ) -> None:
-        if not deltas:
-            return
-        running = {c: totals[c] - delta for c, delta in deltas.items()}
-        rows: list[LedgerRow] = []
-
-        def enter_one(doing: Doing, delta: int, reason: str) -> None:
-            contact_id, action = doing.contact_id, doing.action
-            running[contact_id] += delta
-            actor = action.actor or action.source
-            event_id = doing.event_id or None
-            total = running[contact_id]
-            rows.append((contact_id, delta, total, reason, actor, event_id, self.now))
-
-        for _, difference, doing in wanted:
-            enter_one(doing, difference, "set")
-        for doing in doings:
-            if doing.delta:
-                enter_one(doing, doing.delta, ", ".join(doing.reasons))
-        enter(self.transaction, rows)
-        self.recorded.points = [(c, delta, totals[c]) for c, delta in deltas.items()]
-
-    # -- events and pushes
 
     def _insert_events(
         self, doings: Sequence[Doing], totals: Mapping[int, int]
@@ -323,44 +265,6 @@ class _Recording:
         if before:
             kept["before"] = before
         return kept
-
-    def _aim(self, doings: Sequence[Doing]) -> list[Aimed]:
-        """Resolve where to push, before the events are written."""
-        wishes: list[tuple[Doing, str, str, PushTo]] = []
-        for doing in doings:
-            wishes += [(doing, "rule", key, to) for to, key in doing.wishes]
-            wishes += [
-                (doing, "trigger", one.trigger.key, to)
-                for one in doing.fired
-                for to in one.trigger.push_to
-            ]
-        if not wishes:
-            return []
-        targets = Targets(self.transaction)
-        aimed: list[Aimed] = []
-        for doing, kind, key, to in wishes:
-            target = targets.find(to)
-            if target is None:
-                # It was there at the start; what happened must not get lost.
-                why = f'there is no connection "{to.connection}" any more'
-                log.warning("%s %s pushes nothing: %s", kind, key, why)
-                if doing.entries:
-                    doing.entries[-1].looked.append((key, True, why))
-            else:
-                aimed.append((doing, kind, key, *target))
-        return aimed
-
-    def _queue(self, aimed: Sequence[Aimed]) -> None:
-        if not aimed:
-            return
-        wishes = [
-            Wish(of, doing.contact_id, segment, kind, key, doing.event_id or None)
-            for doing, kind, key, of, segment in aimed
-        ]
-        queued = enqueue(self.transaction, wishes, self.now)
-        for (doing, *_), wish in zip(aimed, wishes, strict=True):
-            doing.pushes[queued[wish]] = None
-        self.recorded.queued = queued
 
     def _result(self, doing: Doing, totals: Mapping[int, int]) -> ActionResult:
         looked = [look for entry in doing.entries for look in entry.looked]

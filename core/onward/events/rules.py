@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ class Entry:
 
     name: str
     data: Mapping[str, Any]
-    looked: list[Look] = field(default_factory=list[Look])
+    looked: list[Look]
     event_id: int = 0
 
 
@@ -44,12 +44,17 @@ class Doing:
     action: Action
     contact_id: int
     created: bool
-    entries: list[Entry] = field(default_factory=list[Entry])
-    delta: int = 0
-    reasons: list[str] = field(default_factory=list[str])
-    wishes: list[tuple[PushTo, str]] = field(default_factory=list[tuple[PushTo, str]])
-    fired: list[Fired] = field(default_factory=list[Fired])
-    pushes: dict[int, None] = field(default_factory=dict[int, None])
+    delta: int
+    entries: list[Entry]
+    reasons: list[str]
+    wishes: list[tuple[PushTo, str]]
+    fired: list[Fired]
+    pushes: dict[int, None]
+
+    @classmethod
+    def of(cls, action: Action, contact_id: int, *, created: bool) -> Doing:
+        """Return what an action begins with; factories of fields would be slow."""
+        return cls(action, contact_id, created, action.points, [], [], [], [], {})
 
     @property
     def event_id(self) -> int:

@@ -42,7 +42,7 @@ class Server:
         return self
 
     def run(self) -> None:
-        """Serve until interrupted."""
+        """Serve in this thread until interrupted."""
         self._server.serve_forever(0.2)
 
     def close(self) -> None:

@@ -1,0 +1,215 @@
+"""Rows out: claim what is due, under the connection's lease.
+
+Every claimed row carries the lease's fence. If the process dies between the
+remote call and the settle, the row stays `sending` with `sent_at` set: the next
+holder marks it unknown and reads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    false,
+    literal_column,
+    select,
+    update,
+)
+
+from onward.among import ForEach
+from onward.errors import Fenced
+from onward.models import Push, RemoteSegmentRow, table
+
+pushes = table(Push)
+remote_segments = table(RemoteSegmentRow)
+
+# Literal texts: with parameters neither database can tell that the partial
+# indexes fit, and every claim would sort all that waits.
+WAITING = pushes.c.state == literal_column("'waiting'")
+SENDING = pushes.c.state == literal_column("'sending'")
+# Rows for a remote segment that is paused are held.
+FLOWING = (
+    ~select(remote_segments.c.id)
+    .where(
+        remote_segments.c.connection_id == pushes.c.connection_id,
+        remote_segments.c.id == pushes.c.segment,
+        remote_segments.c.paused_why != "",
+    )
+    .exists()
+)
+OURS = and_(SENDING, pushes.c.fence == bindparam("mine"))
+
+_ADOPT = (
+    update(pushes)
+    .where(
+        pushes.c.connection_id == bindparam("of"),
+        SENDING,
+        pushes.c.fence < bindparam("mine"),
+    )
+    .values(state="waiting")
+)
+_NEXT_SEGMENT = (
+    select(pushes.c.segment, pushes.c.priority)
+    .where(
+        pushes.c.connection_id == bindparam("of"),
+        WAITING,
+        pushes.c.due_at <= bindparam("moment"),
+        FLOWING,
+    )
+    .order_by(pushes.c.priority, pushes.c.due_at, pushes.c.id)
+    .limit(1)
+)
+_CLAIM = (
+    update(pushes)
+    .where(
+        WAITING,
+        pushes.c.id.in_(
+            select(pushes.c.id)
+            .where(
+                pushes.c.connection_id == bindparam("of"),
+                pushes.c.segment == bindparam("to"),
+                WAITING,
+                pushes.c.due_at <= bindparam("moment"),
+                pushes.c.priority <= bindparam("most"),
+            )
+            .order_by(pushes.c.priority, pushes.c.due_at, pushes.c.id)
+            .limit(bindparam("size"))
+        ),
+    )
+    .values(state="sending", fence=bindparam("mine"), again=false())
+    .returning(
+        pushes.c.id,
+        pushes.c.contact_id,
+        pushes.c.sent_at,
+        pushes.c.tries,
+        pushes.c.force,
+        pushes.c.priority,
+    )
+)
+_MARK_SENT = ForEach(
+    lambda among: (
+        update(pushes)
+        .where(among(pushes.c.id, "rows"), OURS)
+        .values(sent_at=bindparam("moment"), map_version=bindparam("version"))
+    )
+)
+_USE_TRY = ForEach(
+    lambda among: (
+        update(pushes)
+        .where(among(pushes.c.id, "rows"), OURS)
+        .values(tries=pushes.c.tries + 1)
+    )
+)
+_NEXT_DUE = (
+    select(pushes.c.due_at)
+    .where(
+        pushes.c.connection_id == bindparam("of"),
+        WAITING,
+        pushes.c.due_at.is_not(None),
+        FLOWING,
+    )
+    .order_by(pushes.c.due_at)
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A row this worker is to send.
+
+    Args:
+        sent_at: set when an earlier send may have arrived: read back first.
+        tries: failed tries so far.
+    """
+
+    id: int
+    contact_id: int
+    sent_at: datetime | None
+    tries: int
+    force: bool
+    priority: int
+
+
+def adopt(connection: Connection, connection_id: int, fence: int) -> int:
+    """Return a dead holder's rows to waiting; those that left stay marked."""
+    given = {"of": connection_id, "mine": fence}
+    return connection.execute(_ADOPT, given).rowcount
+
+
+def next_segment(
+    connection: Connection, connection_id: int, now: datetime
+) -> tuple[str, int] | None:
+    """Return (remote segment, priority) of the row that is to go next."""
+    given = {"of": connection_id, "moment": now}
+    row = connection.execute(_NEXT_SEGMENT, given).first()
+    return None if row is None else (row.segment, row.priority)
+
+
+def claim(
+    connection: Connection,
+    connection_id: int,
+    segment: str,
+    fence: int,
+    now: datetime,
+    size: int,
+    most: int,
+) -> list[Claimed]:
+    """Claim up to `size` due rows: live first, oldest first.
+
+    Args:
+        most: the lowest priority to take; rows of a back-fill stay where they
+            are while only live events may be sent.
+    """
+    given = {
+        "of": connection_id,
+        "to": segment,
+        "mine": fence,
+        "moment": now,
+        "size": size,
+        "most": most,
+    }
+    rows = connection.execute(_CLAIM, given).all()
+    return sorted((Claimed(*row) for row in rows), key=lambda row: row.id)
+
+
+def mark_sent(
+    connection: Connection,
+    rows: Iterable[int],
+    fence: int,
+    now: datetime,
+    version: str,
+) -> None:
+    """Note that these are about to leave.
+
+    Raises:
+        Fenced: they are not ours any more.
+    """
+    ids = list(rows)
+    given = {"rows": ids, "mine": fence, "moment": now, "version": version}
+    if connection.execute(_MARK_SENT(connection), given).rowcount != len(ids):
+        raise Fenced
+
+
+def use_try(connection: Connection, rows: Iterable[int], fence: int) -> None:
+    """Count a send that never was answered, before it is repeated.
+
+    Stored before, so that a contact that kills its worker is not sent for ever.
+
+    Raises:
+        Fenced: they are not ours any more.
+    """
+    ids = list(rows)
+    given = {"rows": ids, "mine": fence}
+    if connection.execute(_USE_TRY(connection), given).rowcount != len(ids):
+        raise Fenced
+
+
+def next_due(connection: Connection, connection_id: int) -> datetime | None:
+    """Return when the next row of a connection is due, held ones left out."""
+    due: datetime | None = connection.execute(_NEXT_DUE, {"of": connection_id}).scalar()
+    return due

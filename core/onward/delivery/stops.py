@@ -1,0 +1,95 @@
+"""What an error means for the whole connection."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from onward.errors import (
+    AccountBlocked,
+    ConfigError,
+    CredentialsRefused,
+    Lost,
+    PluginError,
+    Rejected,
+    SegmentGone,
+    Temporary,
+)
+from onward.redact import Redactor
+
+log = logging.getLogger("onward.delivery")
+
+# Refused with these, a batch is halved until the bad contact is alone.
+HALVED = frozenset({400, 413, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a drain must not go on with this connection now.
+
+    Args:
+        kind: `rest`, `credentials`, `account`, `settings`, `segment`, `limit` (out
+            of calls) or `turn` (somebody else's turn).
+        after: for `rest`: what the service asked for; for `limit`: how long to wait.
+        throttled: the service said "too fast".
+        lost: a request left and nothing came back.
+    """
+
+    kind: str
+    code: str
+    why: str
+    after: timedelta | None = None
+    throttled: bool = False
+    lost: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether it says nothing about the contacts: they use no try."""
+        return self.throttled or self.kind != "rest"
+
+
+def stop_for(error: Exception, integration: str, redactor: Redactor) -> Stop:
+    """Return what an error means for the whole connection.
+
+    Args:
+        redactor: takes secrets out of what foreign code says.
+    """
+    match error:
+        case SegmentGone():
+            stop = Stop("segment", error.code, error.message)
+        case AccountBlocked():
+            stop = Stop("account", error.code, error.message)
+        case CredentialsRefused():
+            stop = Stop("credentials", "credentials", error.message)
+        case ConfigError():
+            stop = Stop("settings", "settings", error.message)
+        case Lost(code="out_of_calls"):
+            stop = Stop("limit", error.code, error.message, error.after, lost=True)
+        case Temporary():
+            stop = Stop(
+                "rest",
+                error.code,
+                error.message,
+                error.after,
+                throttled=error.throttled,
+                lost=isinstance(error, Lost),
+            )
+        case Rejected():
+            stop = Stop("rest", error.code, error.message)
+        case PluginError():
+            stop = Stop("rest", "plugin_error", error.message)
+        case _:
+            log.error("%s: the integration failed", integration, exc_info=error)
+            stop = Stop("rest", "plugin_error", f"{integration} failed: {error!r}")
+    return replace(stop, why=redactor.text(stop.why))
+
+
+def is_crash(error: Exception) -> bool:
+    """Tell whether the service answered 500: once may be chance."""
+    return (
+        isinstance(error, Temporary)
+        and error.status == 500
+        and not isinstance(error, Lost)
+        and not error.throttled
+    )
