@@ -237,7 +237,7 @@ REFUSED: dict[str, tuple[Callable[[Client], object], type[Exception], str]] = {
     ),
     "unknown_account": (
         lambda client: list(Client(client.api, "", "").folders()),
-        Rejected,
+        CredentialsRefused,
         "did not recognise",
     ),
     "empty_ids": (
@@ -303,7 +303,10 @@ def test_contact_that_never_existed_is_none(client_of: ClientOf) -> None:
     [
         (httpx.Response(404, text="<html>Not Found</html>"), Temporary),
         (httpx.Response(404, text=""), Temporary),
-        (httpx.Response(404, json={"errors": ["did not recognise"]}), Rejected),
+        (
+            httpx.Response(404, json={"errors": ["did not recognise"]}),
+            CredentialsRefused,
+        ),
         (httpx.Response(500, json={"errors": ["Oops"]}), Temporary),
         (httpx.Response(403, text="<html>Attention required</html>"), Temporary),
         (httpx.Response(403, json={"errors": ["Forbidden"]}), CredentialsRefused),
@@ -322,6 +325,25 @@ def test_no_answer_is_taken_for_absence(
         client.contact("70012345")
 
     assert not isinstance(raised.value, Gone)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        contacts,
+        lambda client: client.create([{"email": "ana@shop.example"}]),
+        lambda client: list(client.lists()),
+        lambda client: list(client.custom_fields()),
+    ],
+)
+def test_missing_collection_is_a_missing_folder(
+    call: Callable[[Client], object], client_of: ClientOf
+) -> None:
+    """However it is worded: where there are no contacts at all is no folder."""
+    client = client_of(answer({"errors": ["Not Found"]}, 404))
+
+    with pytest.raises(CredentialsRefused, match="account or folder"):
+        call(client)
 
 
 def test_write_answered_by_a_page_is_lost(client_of: ClientOf) -> None:
@@ -417,6 +439,19 @@ def test_pages_that_shift_too_far_are_no_answer(client_of: ClientOf) -> None:
         ids(client)
 
     assert ids(client) == {str(number) for number in range(50, 1_200)}
+
+
+def test_total_of_the_page_does_not_hide_the_next(client_of: ClientOf) -> None:
+    """A total that counts only the page at hand is not believed of a full page."""
+    shelf = Shelf(1_203)
+
+    def low(request: httpx.Request) -> httpx.Response:
+        body = json.loads(shelf.handle(request).content)
+        return httpx.Response(200, json={**body, "total": len(body["contacts"])})
+
+    got = ids(client_of(low))
+
+    assert got == {str(number) for number in range(1_203)}
 
 
 def test_total_that_counts_vanished_rows_ends(client_of: ClientOf) -> None:

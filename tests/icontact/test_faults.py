@@ -212,3 +212,35 @@ def test_account_that_is_full(
     tools.resume(app)
     settle(app, rows)
     check(app, sim, tools.ended(app, rows))
+
+
+UNRECOGNISED = "You provided a clientFolderId that we did not recognise."
+
+
+@pytest.mark.parametrize("words", [UNRECOGNISED, "Not Found"])
+@pytest.mark.parametrize("found", [(), ("contacts",)], ids=["nothing", "contacts"])
+def test_folder_that_vanished(
+    words: str,
+    found: tuple[str, ...],
+    sim: Simulator,
+    onward_for: OnwardFor,
+    tools: SimpleNamespace,
+) -> None:
+    """Without its folder nobody fails and no list is deleted: the connection pauses.
+
+    Whichever call meets it first.
+    """
+    app = onward_for(sim)
+    app.upsert_contact({"email": "ana@shop.example"})
+    rows = app.push(to="icontact", email="ana@shop.example")
+    for resource in {"contacts", "lists", "subscriptions", "clientfolders"} - {*found}:
+        sim.fail("status", 100, resource=resource, status=404, errors=[words])
+
+    report = app.deliver()
+
+    assert "Client Folder ID" in report.held["icontact"]
+    assert [(row["state"], row["tries"]) for row in app.queued] == [("waiting", 0)]
+    sim.clear_faults()
+    tools.resume(app)
+    settle(app, rows)
+    assert tools.ended(app, rows) == {"ana": DELIVERED}

@@ -36,6 +36,9 @@ STATUSES = {
     "bounced": "bounced",
     "deleted": "deleted",
 }
+# Always there while the account and the folder are. Subscriptions are asked for by
+# list, and that may be what is missing.
+COLLECTIONS = ("a/", "c/", "/contacts", "/lists", "/customfields")
 IGNORED_FILTER = "ignored_filter"
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(?::00)?")
@@ -143,6 +146,12 @@ def _rows(body: Row, key: str) -> list[Row]:
     return [cast("Row", row) for row in rows if isinstance(row, dict) and row]
 
 
+def _refused(why: str, status: int) -> CredentialsRefused:
+    refused = CredentialsRefused(why)
+    refused.status = status
+    return refused
+
+
 class Client:
     """Calls of one account and folder.
 
@@ -160,6 +169,7 @@ class Client:
 
         Raises:
             Gone: 404, or the 500 `No result for (…)` that a deleted list answers.
+            CredentialsRefused: 403, or the account or folder is missing.
             Temporary, Lost: also for a web page in place of an answer.
         """
         answer = self.api.request(method, path, json=json, ok={403, 404, 500})
@@ -170,16 +180,14 @@ class Client:
         words = _words(body)
         why = f"({answer.status}): {words or 'no reason given'}"
         if answer.status == 403:
-            refused = CredentialsRefused(f"iContact does not allow this {why}")
-            refused.status = 403
-            raise refused
-        if "no result for" in words.lower():
-            raise Gone(f"iContact does not have this {why}", status=404)
-        if answer.status == 500:
+            raise _refused(f"iContact does not allow this {why}", 403)
+        if answer.status == 500 and "no result for" not in words.lower():
             raise Temporary(f"iContact failed {why}", status=500)
-        # An account or folder it does not know says nothing about a contact.
-        sort = Rejected if "recognise" in words.lower() else Gone
-        raise sort(f"iContact does not have this {why}", status=404)
+        # Without the account or folder, nothing is said about a contact or list.
+        whole = path.partition("?")[0].endswith(COLLECTIONS)
+        if whole or "recognise" in words.lower():
+            raise _refused(f"iContact does not have this account or folder {why}", 404)
+        raise Gone(f"iContact does not have this {why}", status=404)
 
     # -- collections
 
@@ -220,7 +228,10 @@ class Client:
                 raise Temporary("iContact's pages shifted while they were read")
             yield page
             reached = offset + len(page.rows)
-            if reached <= end or page.rows == before or reached >= (page.total or 1e9):
+            if reached <= end or page.rows == before:
+                return
+            # A total that is too low would make people who exist look new.
+            if len(page.rows) < limit and reached >= (page.total or 1e9):
                 return
             end, before = reached, page.rows
             offset = reached - min(OVERLAP, len(before) // 10)

@@ -20,8 +20,13 @@ from onward_icontact.finding import find_all
 
 
 def require_list(client: Client, segment: RemoteSegment) -> None:
-    """Raise SegmentGone when the list is not there any more."""
+    """Raise SegmentGone when the list is not there any more.
+
+    Raises:
+        CredentialsRefused: the whole folder is not.
+    """
     if not client.list_exists(segment.id):
+        next(client.lists(), None)
         raise SegmentGone(
             f'the list "{segment.name}" ({segment.id}) was deleted in iContact; '
             "choose another, or restore it there and resume"
