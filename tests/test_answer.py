@@ -138,6 +138,14 @@ def test_words_of_the_service_are_found(body: str, words: str) -> None:
     assert said(an_answer(400, body)) == words
 
 
+def test_words_are_not_looked_for_without_end() -> None:
+    """An error nested a thousand deep keeps its status and says nothing."""
+    body = b'{"error":' + b"[" * 1_000 + b'"x"' + b"]" * 1_000 + b"}"
+    answer = Answer("POST", 402, httpx.Headers(), body)
+
+    assert isinstance(error_of(answer, "Acme", (), NOW), AccountBlocked)
+
+
 def test_words_of_the_service_are_bounded() -> None:
     """A page of text does not become a page of error."""
     assert len(said(an_answer(400, f'{{"error": "{"x" * 9_000}"}}'))) == 300

@@ -386,6 +386,21 @@ def test_json_lines_are_taken_like_csv(app: TestApp, take: Take) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["tags", "first_name", "email"])
+def test_a_line_that_nests_without_end_is_one_bad_line(
+    name: str, app: TestApp, take: Take
+) -> None:
+    """However deep a value is nested, only its own line is refused."""
+    deep = "[" * 900 + "]" * 900
+    summary = take(
+        f'{{"email": "ana@shop.example", "{name}": {deep}}}\n'
+        '{"email": "ben@shop.example"}\n',
+        name="contacts.jsonl",
+    )
+
+    assert counts(summary) == {"taken": 1, "created": 1, "refused": 1}
+
+
 def test_the_example_is_taken_as_its_maker_meant_it(app: TestApp) -> None:
     """Mautic's export is understood; every line is in or refused, twice the same."""
     mapping = {"loyaltytier": "tier:choice", "birthday": "birthday:date"}

@@ -15,11 +15,13 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from onward.database import Database, Repeat
 from onward.errors import ConfigError
+from onward.migrate import upgrade
 from onward.models import Event, Identity, Lease, Setting, table
 from onward.sql import Among, Rows, draw_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -397,6 +399,45 @@ def test_address_that_is_none(url: str) -> None:
     """What is no database address is refused in one sentence with an example."""
     with pytest.raises(ConfigError, match="is no database address; write for example"):
         Database(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql+psycopg://onward:S3cr@tPart2@db.invalid/onward", "as %40"),
+        ("postgresql+psycopg://onward:S3cret@db.invalid:port/onward", "is no database"),
+    ],
+)
+def test_address_with_a_password_is_not_quoted(url: str, why: str) -> None:
+    """Whatever is wrong with it, no part of the password is shown."""
+    with pytest.raises(ConfigError, match=why) as raised:
+        Database(url)
+
+    assert not any(part in str(raised.value) for part in ("S3cr", "tPart2"))
+
+
+def test_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """A new database, and what SQLite puts beside it, is for nobody else to read."""
+    database = Database(f"sqlite:///{tmp_path / 'onward.db'}")
+
+    upgrade(database)
+
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    database.close()
+    assert modes == {0o600}
+
+
+def test_error_names_no_values(database: Database) -> None:
+    """The values of a statement that fails are people's data and stay out of it."""
+    with pytest.raises(DBAPIError) as raised, database.write() as connection:
+        connection.execute(
+            text("INSERT INTO nothing_like_it VALUES (:email)"),
+            {"email": "ana@shop.example"},
+        )
+
+    assert "ana@shop" not in str(raised.value)
+    with database.read() as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
 def test_closed_database_opens_again(database: Database) -> None:

@@ -54,6 +54,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "memory": "test_api.py",
     "migrations.*": "test_migrate.py",
     "models.*": "test_migrate.py test_database.py",
+    "plain": "test_redact.py",
     "preview": "cli/test_cli_connections.py",
     "reading": "icontact/test_push.py",
     "remote": "icontact/test_push.py",

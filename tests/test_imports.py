@@ -22,7 +22,7 @@ PLUGINS = ROOT / "plugins"
 # the longest name that fits counts. What a later line needs must not know it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # words and small tools that know nothing of us
-    ("errors", "among", "clock", "contract", "failpoints", "sql"),
+    ("errors", "among", "clock", "contract", "failpoints", "plain", "sql"),
     # values: pure functions over what was given
     (
         "address",

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from onward.errors import CredentialsRefused
+from onward.plain import one_line
 from onward.redact import RedactingFilter, Redactor
 
 # Generating is slow on a busy machine, and the first texts build a large table.
@@ -72,6 +75,11 @@ def test_encoded_secrets(secret: str, user: str) -> None:
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         html.escape(secret),
+        quote(quote(secret, safe=""), safe=""),
+        each_odd(secret, lambda char: f"&#{ord(char)};"),
+        each_odd(secret, lambda char: f"&#x{ord(char):X};"),
+        each_odd(secret, as_units),
+        secret.encode().hex(),
         base64.b64encode(secret.encode()).decode(),
         base64.urlsafe_b64encode(secret.encode()).decode().rstrip("="),
     ]
@@ -81,6 +89,46 @@ def test_encoded_secrets(secret: str, user: str) -> None:
     basic = redactor.text(f"<{base64.b64encode(pair).decode()}>")
     assert basic.endswith("***>")
     assert len(basic) <= 4 + len("<***>") + len(base64.b64encode(user.encode()))
+
+
+def each_odd(text: str, write: Callable[[str], str]) -> str:
+    """Write every character that is no letter or digit in another way."""
+    return "".join(
+        char if char.isascii() and char.isalnum() else write(char) for char in text
+    )
+
+
+def as_units(char: str) -> str:
+    """Write a character as JSON may: every unit of UTF-16 in four digits."""
+    units = char.encode("utf-16-be").hex().upper()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("bad \0 value", "bad   value"),
+        ("\x1b]0;pwned\x07 red", " ]0;pwned  red"),
+        ("two\nlines\tof\r\ntext", "two\nlines\tof\r\ntext"),
+        ("a\u202egnp.exe", "a gnp.exe"),
+    ],
+)
+def test_control_characters_are_taken_out(given: str, left: str) -> None:
+    """What a service says can be stored anywhere and steers no terminal."""
+    assert Redactor().text(given) == left
+    assert one_line(given) == " ".join(left.split())
+
+
+def test_errors_lose_their_secrets() -> None:
+    """Message, hint and what is offered are cleaned in place."""
+    error = CredentialsRefused(
+        "no: s3cret", "try s3cret", "id", {"id": [("s3cret", "")]}
+    )
+
+    assert Redactor(["s3cret"]).error(error) is error
+
+    assert (error.message, error.hint) == ("no: ***", "try ***")
+    assert error.choices == {"id": [("***", "")]}
 
 
 def test_latin_1_credentials() -> None:

@@ -19,6 +19,7 @@ from onward.errors import (
     ServiceError,
     Temporary,
 )
+from onward.plain import one_line
 
 TEXT_LIMIT = 300
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -71,20 +72,22 @@ def said(answer: Answer) -> str:
     except orjson.JSONDecodeError:
         return ""
     words = _words(body)
-    return " ".join(words.split())[:TEXT_LIMIT]
+    return one_line(words)[:TEXT_LIMIT]
 
 
-def _words(body: object) -> str:
+def _words(body: object, depth: int = 6) -> str:
     if isinstance(body, str):
         return body
+    if not depth:
+        return ""
     if isinstance(body, list):
         entries = cast("list[object]", body)
-        return "; ".join(filter(None, (_words(entry) for entry in entries[:5])))
+        return "; ".join(filter(None, (_words(one, depth - 1) for one in entries[:5])))
     if isinstance(body, dict):
         fields = cast("dict[str, object]", body)
         for name in ("errors", "error", "message", "detail", "title", "warnings"):
             if fields.get(name):
-                return _words(fields[name])
+                return _words(fields[name], depth - 1)
     return ""
 
 

@@ -165,6 +165,8 @@ class Api:
         self._index = index
         # The core stores the outcomes yielded so far before anything more leaves.
         self.before_request: Callable[[], None] = lambda: None
+        # And may stop a request whose turn has come at last.
+        self.last_word: Callable[[], None] = lambda: None
         self.exchanges: list[dict[str, Any]] = []
 
     # -- what an integration calls
@@ -233,6 +235,7 @@ class Api:
         with wire.slots:
             wire.wait_for_turn(request.url.path)
             wire.renew()
+            self.last_word()
             # Last, because a signature may hold the time; and looked at again,
             # because it may have changed more than headers.
             wire.authenticator.authenticate(request)

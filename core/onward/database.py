@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -55,12 +55,16 @@ class Database:
         self._new_locks()
         try:
             parsed = make_url(url)
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             raise ConfigError(
                 f'database_url "{url.partition("://")[0]}…" is no database address; '
                 "write for example sqlite:///onward.db or "
                 "postgresql+psycopg://user@host/name"
             ) from None
+        if "@" in (parsed.host or ""):
+            raise ConfigError(
+                "database_url holds an @ too many; write an @ in a password as %40"
+            )
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.path = (
             Path(parsed.database)
@@ -87,6 +91,7 @@ class Database:
         if self._reader is None or self._writer is None:
             with self._opening:
                 if self._reader is None or self._writer is None:
+                    self._make_private()
                     reader = self._open("BEGIN")
                     # A deferred transaction that turns into a writer can fail at
                     # once with "database is locked"; one that says so at the
@@ -99,10 +104,19 @@ class Database:
                     self._reader = reader
         return self._reader, self._writer
 
+    def _make_private(self) -> None:
+        """Make a new file for its owner alone; SQLite would for all to read."""
+        if self.path is not None:
+            # What else may be wrong with the place, SQLite says itself.
+            with suppress(OSError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+
     def _open(self, begin: str, memory: Pool | None = None) -> Engine:
         options: dict[str, Any] = {
             "json_serializer": to_json,
             "json_deserializer": _loads,
+            # Values are people's data; an error names the statement without them.
+            "hide_parameters": True,
         }
         if self.in_memory and memory is not None:
             options["pool"] = memory  # one connection is the database

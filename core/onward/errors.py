@@ -12,7 +12,8 @@ OnwardError
 │   ├── SegmentGone          the remote segment was deleted
 │   └── AccountBlocked       unpaid, full or disabled account
 ├── PluginError            a plugin broke its contract or failed to load
-└── Fenced                 another worker holds the lease now
+├── Fenced                 another worker holds the lease now
+└── Withdrawn              somebody opted out while their batch waited
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class CredentialsRefused(ConfigError):
         super().__init__(message)
         self.hint = hint
         self.field = field
-        self.choices = dict(choices or {})
+        self.choices: Mapping[str, Sequence[tuple[str, str]]] = dict(choices or {})
         self.status: int | None = None
 
 
@@ -144,3 +145,7 @@ class PluginError(OnwardError):
 
 class Fenced(OnwardError):
     """Another worker took over this connection; what is left is its work now."""
+
+
+class Withdrawn(OnwardError):
+    """Somebody in the batch opted out while it waited for its calls."""

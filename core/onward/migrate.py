@@ -47,7 +47,7 @@ def prepare_database(
             Contact.metadata.create_all(transaction)
         return
     _check_folder(database)
-    current = _revision_or_error(database)
+    current = revision_or_error(database)
     if current == head:
         return
     _refuse_newer(current, scripts)
@@ -67,7 +67,7 @@ def upgrade(database: Database, *, scripts: Path = SCRIPTS, head: str = HEAD) ->
         ConfigError: it cannot be opened, is newer than this release, or in use.
     """
     _check_folder(database)
-    if _revision_or_error(database) == head:
+    if revision_or_error(database) == head:
         return False
     try:
         with database.write() as transaction:
@@ -107,7 +107,12 @@ def _check_folder(database: Database) -> None:
         )
 
 
-def _revision_or_error(database: Database) -> str | None:
+def revision_or_error(database: Database) -> str | None:
+    """Return the step the database is at, None when it is empty.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
     try:
         with database.read() as transaction:
             return current_revision(transaction)

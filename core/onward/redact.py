@@ -12,6 +12,9 @@ from urllib.parse import quote
 
 import httpx
 
+from onward.errors import CredentialsRefused, OnwardError
+from onward.plain import without_control
+
 MARK = "***"
 BODY_BYTES = 20_000
 
@@ -91,8 +94,8 @@ class Redactor:
         self._secrets = _any_form(long)
         # A mark put in may complete a secret that has asterisks itself.
         self._repeat = any("*" in value for value in long)
-        # No way of writing a secret is longer than that, not even percent-encoded.
-        self._longest = 3 * max((len(f) for v in long for f in _forms(v)), default=0)
+        # No way of writing a secret is longer than that, not even as \uXXXX.
+        self._longest = 6 * max((len(f) for v in long for f in _forms(v)), default=0)
 
     def headers(self, headers: httpx.Headers | Mapping[str, str]) -> dict[str, str]:
         """Return headers without the values that are or hold secrets."""
@@ -109,7 +112,7 @@ class Redactor:
         )
 
     def text(self, text: str) -> str:
-        """Return a text without secrets.
+        """Return a text without secrets and control characters.
 
         Besides the known values (plain, percent-encoded, escaped for JSON or HTML,
         in base64 at any offset) it takes out what stands under a name like
@@ -125,7 +128,7 @@ class Redactor:
             text = _FIELD.sub(rf'\g<1>"{MARK}"', text)
         if self._whole:
             text = self._whole.sub(_keep_quotes, text)
-        return self._without_secrets(text)
+        return without_control(self._without_secrets(text))
 
     def _without_secrets(self, text: str) -> str:
         if self._secrets is None:
@@ -134,6 +137,17 @@ class Redactor:
         while count and self._repeat:  # ends: each mark is shorter than any secret
             text, count = self._secrets.subn(MARK, text)
         return text
+
+    def error(self, error: OnwardError) -> OnwardError:
+        """Take the secrets out of what an error says; return it."""
+        error.args = (self.text(error.message),)
+        if isinstance(error, CredentialsRefused):
+            error.hint = self.text(error.hint)
+            error.choices = {
+                name: [(self.text(one), self.text(title)) for one, title in offered]
+                for name, offered in error.choices.items()
+            }
+        return error
 
     def url(self, url: httpx.URL | str) -> str:
         """Return a URL without credentials and secret query values."""
@@ -211,8 +225,10 @@ def _any_form(secrets: set[str]) -> re.Pattern[str] | None:
         patterns |= {(len(form), re.escape(form)) for form in _forms(secret)}
         for core in _base64_cores(secret):
             patterns.add((len(core), re.escape(core) + "[A-Za-z0-9+/_=-]*+"))
+        raw = _bytes(secret).hex()
+        patterns.add((len(raw), f"(?i:{raw})"))
         if _odd(secret):
-            patterns.add((len(secret), _percent_form(secret)))
+            patterns.add((len(secret), _encoded_form(secret)))
     # The longest first: of two secrets the one that holds the other.
     listed = [pattern for _, pattern in sorted(patterns, reverse=True)]
     return re.compile("|".join(listed)) if listed else None
@@ -248,16 +264,23 @@ def _forms(secret: str) -> set[str]:
     return {form for form in forms if len(form) >= _SHORT}
 
 
-def _percent_form(secret: str) -> str:
-    """Return a pattern of the secret with any of its odd characters encoded."""
+def _encoded_form(secret: str) -> str:
+    """Return a pattern of the secret with any of its odd characters encoded.
+
+    For a URL (once or twice), for JSON as four hex digits, for HTML as a number.
+    """
     parts: list[str] = []
     for character in secret:
         if character.isascii() and character.isalnum():
             parts.append(character)
             continue
-        encoded = "".join(f"%(?i:{byte:02x})" for byte in _bytes(character))
+        url = "".join(f"%(?:25)?(?i:{byte:02x})" for byte in _bytes(character))
+        units = character.encode("utf-16-be", "surrogatepass").hex()
+        pairs = (units[i : i + 4] for i in range(0, len(units), 4))
+        escaped = "".join(rf"\\u(?i:{pair})" for pair in pairs)
+        named = rf"&\#0*(?:{ord(character)}|(?i:x0*{ord(character):x}));"
         plus = r"|\+" if character == " " else ""
-        parts.append(f"(?:{encoded}{plus}|{re.escape(character)})")
+        parts.append(f"(?:{url}|{escaped}|{named}{plus}|{re.escape(character)})")
     return "".join(parts)
 
 

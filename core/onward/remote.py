@@ -11,10 +11,12 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteContact
-from onward.models import RemoteContactRow, table
+from onward.models import Contact, RemoteContactRow, table
+from onward.plain import without_control
 from onward.sql import Rows
 
 rows = table(RemoteContactRow)
+contacts = table(Contact)
 
 _OF = rows.c.connection_id == bindparam("of")
 # As `Snapshot` takes them.
@@ -40,6 +42,20 @@ _BY_EMAIL = ForEach(
 )
 _OURS = ForEach(
     lambda among: select(*_SHOWN).where(_OF, among(rows.c.contact_id, "keys"))
+)
+_OWNERS = ForEach(
+    lambda among: (
+        select(rows.c.email, rows.c.contact_id)
+        .join(contacts, contacts.c.id == rows.c.contact_id)
+        .where(
+            _OF,
+            among(rows.c.email, "keys"),
+            ~rows.c.alias,
+            rows.c.status != "deleted",
+            contacts.c.merged_into.is_(None),
+            contacts.c.erased_at.is_(None),
+        )
+    )
 )
 _COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
 _PUT = Rows(
@@ -120,6 +136,17 @@ def ours(
     return {snapshot.contact_id: snapshot for snapshot in found if not snapshot.alias}
 
 
+def owners(
+    connection: Connection, connection_id: int, emails: Iterable[str]
+) -> dict[str, int]:
+    """Return address → the contact of ours whose remote contact has it."""
+    given = {"of": connection_id, "keys": list(emails)}
+    if not given["keys"]:
+        return {}
+    found = connection.execute(_OWNERS(connection), given)
+    return {row.email: row.contact_id for row in found}
+
+
 def learn(
     connection: Connection,
     connection_id: int,
@@ -127,13 +154,16 @@ def learn(
     now: datetime,
 ) -> None:
     """Add what a service showed to what is known; what it did not show stays."""
-    latest = {record.remote_id: record for record in records}
+    # An id with a NUL in it is none, and no text for PostgreSQL.
+    latest = {
+        record.remote_id: record for record in records if record.remote_id.isprintable()
+    }
     known = by_ids(connection, connection_id, latest)
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
         snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
-        snapshot.email = record.email.lower() or snapshot.email
-        snapshot.status = record.status or snapshot.status
+        snapshot.email = without_control(record.email.lower()) or snapshot.email
+        snapshot.status = without_control(record.status) or snapshot.status
         snapshot.values = {**snapshot.values, **record.fields}
         snapshot.segments = {**snapshot.segments, **record.segments}
         fresh.append(snapshot)

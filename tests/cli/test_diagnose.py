@@ -108,6 +108,7 @@ def test_a_bundle_that_cannot_be_written_is_said(used: Place) -> None:
         ("https://***@host/path", "https://***@host/path"),
         ("5 @ 3 and @home", "5 @ 3 and @home"),
         ("password: hunter22", "password: ***"),
+        ("x@y.example hunter\\u0032\\u0032", "address-1 ***"),
     ],
 )
 def test_addresses_become_ids(text: str, clean: str) -> None:

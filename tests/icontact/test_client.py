@@ -454,6 +454,33 @@ def test_total_of_the_page_does_not_hide_the_next(client_of: ClientOf) -> None:
     assert got == {str(number) for number in range(1_203)}
 
 
+@pytest.mark.parametrize("total", ["²", "9" * 5_000, "-1", "1e3", None, [], {}])
+def test_total_that_is_no_number_is_none(total: object, client_of: ClientOf) -> None:
+    """An odd total is as if there were none."""
+    shelf = Shelf(503)
+
+    def odd(request: httpx.Request) -> httpx.Response:
+        rows = json.loads(shelf.handle(request).content)["contacts"]
+        return httpx.Response(200, json={"contacts": rows, "total": total})
+
+    assert len(ids(client_of(odd))) == 503
+
+
+def test_lists_without_an_end_are_no_answer(client_of: ClientOf) -> None:
+    """A service that goes on for ever holds a worker for a while only."""
+    asked: list[int] = []
+
+    def endless(request: httpx.Request) -> httpx.Response:
+        asked.append(int(request.url.params["offset"]))
+        rows = [{"listId": str(asked[-1] + n)} for n in range(20)]
+        return httpx.Response(200, json={"lists": rows})
+
+    with pytest.raises(Temporary, match="without an end"):
+        list(client_of(endless).lists())
+
+    assert len(asked) <= 501
+
+
 def test_total_that_counts_vanished_rows_ends(client_of: ClientOf) -> None:
     """A total larger than what there is costs one more call, not for ever."""
     asked: list[str] = []

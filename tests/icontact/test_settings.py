@@ -52,12 +52,33 @@ def test_safe_address_is_accepted(url: str, kept: str) -> None:
         ("https://sam:pw@app.icontact.com/icp", "must not hold a password"),
         ("https://app.icontact.com/icp?x=1", "must not hold a password"),
         ("https://app.icontact.com/icp#x", "must not hold a password"),
+        ("https://app.icontact.com./icp", "must not end with a dot"),
     ],
 )
 def test_unsafe_address_is_refused(url: str, why: str) -> None:
     """An address over which the password would leak is refused with the reason."""
     with pytest.raises(ValidationError, match=why):
         settings(api_url=url)
+
+
+def test_refused_address_is_not_quoted() -> None:
+    """It may hold the password of whoever typed it."""
+    with pytest.raises(ValidationError) as raised:
+        settings(api_url="https://sam:S3cret pw@app.icontact.com/icp")
+
+    assert "S3cret" not in str(raised.value.errors(include_input=False))
+    assert settings(api_url="https://app.icontact.com/icp")
+
+
+@pytest.mark.parametrize("name", ["app_id", "username", "password"])
+@pytest.mark.parametrize("char", ["\n", "\0", "\x0b", "\u200b"])
+def test_what_fits_no_header_is_refused(name: str, char: str) -> None:
+    """A line break within a secret is said before it is tried, without the secret."""
+    with pytest.raises(ValidationError, match="cannot be seen") as raised:
+        settings(**{name: f"Sup3r{char}S3cret"})
+
+    assert "Sup3r" not in str(raised.value.errors(include_input=False))
+    assert settings(**{name: "pässword with blanks"})
 
 
 def test_ids_may_be_numbers_and_have_blanks_around_them() -> None:

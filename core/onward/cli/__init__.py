@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from onward.cli.arguments import arrange
+from onward.cli.printing import note
 from onward.errors import CredentialsRefused, OnwardError
 
 
@@ -60,6 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(error: OnwardError) -> None:
     """Print an error as plain lines, never wrapped: people search for them."""
-    print(error.message, file=sys.stderr)
+    note(error.message)
     if isinstance(error, CredentialsRefused) and error.hint:
-        print(error.hint, file=sys.stderr)
+        note(error.hint)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
+from onward.plain import without_control
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,13 +19,13 @@ MOST_ROWS = 200
 
 
 def say(text: str = "") -> None:
-    """Print a line."""
-    print(text)
+    """Print a line, or several."""
+    print(without_control(text))
 
 
 def note(text: str) -> None:
     """Print a line that is no result: a remark, a question, a problem."""
-    print(text, file=sys.stderr)
+    print(without_control(text), file=sys.stderr)
 
 
 def cell(value: object) -> str:

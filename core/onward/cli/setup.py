@@ -80,15 +80,13 @@ def _make_tables(config: Config) -> None:
     be using them.
     """
     from onward.database import Database
-    from onward.migrate import current_revision, upgrade
+    from onward.migrate import revision_or_error, upgrade
 
     database = Database(config.database_url)
     if database.is_sqlite:
         return
     try:
-        with database.read() as transaction:
-            is_empty = current_revision(transaction) is None
-        if is_empty:
+        if revision_or_error(database) is None:
             upgrade(database)
             say("made the tables")
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, insert, select, update
@@ -36,6 +37,7 @@ from onward.models import (
     RemoteSegmentRow,
     table,
 )
+from onward.plain import one_line
 from onward.runtime import Runtime
 
 rows = table(Connection)
@@ -47,6 +49,7 @@ pushes = table(Push)
 FRESH = timedelta(days=1)
 
 Answered = TypeVar("Answered")
+Named = TypeVar("Named", Account, RemoteSegment, RemoteField)
 
 
 class IdentityChanged(ConfigError):
@@ -156,10 +159,14 @@ def _announce(runtime: Runtime, failed: Iterable[signals.PushFact]) -> None:
 
 
 def _foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
-    """Ask an integration; whatever it raises becomes one of our errors."""
+    """Ask an integration; whatever it raises becomes one of our errors.
+
+    None holds a secret, whatever the service or the integration put into it.
+    """
     try:
         return ask()
-    except OnwardError:
+    except OnwardError as error:
+        opened.redactor.error(error)
         raise
     except Exception as error:
         raise PluginError(
@@ -176,7 +183,7 @@ def _ask(
     accept: bool,
 ) -> _Found:
     api = opened.api(runtime, renew=renew)
-    account = opened.integration.verify(api)
+    account = _plain(opened.integration.verify(api))
     _refuse_twins(runtime, state, account)
     if state.identity and account.identity != state.identity and not accept:
         raise IdentityChanged(
@@ -187,7 +194,7 @@ def _ask(
     segments = _segments(opened, api)
     segment_id, problem = _resolve(state, segments)
     wished = next((s for s in segments if s.id == segment_id), None)
-    fields = list(opened.integration.fields(api, wished))
+    fields = [_plain(one) for one in opened.integration.fields(api, wished)]
     if not fields:
         raise PluginError(f"{state.integration}: the service names no field at all")
     return _Found(account, segments, segment_id, problem, fields)
@@ -195,8 +202,18 @@ def _ask(
 
 def _segments(opened: Opened, api: Api) -> list[RemoteSegment]:
     """Read every segment; one that came twice while pages shifted counts once."""
-    found = opened.integration.segments(api)
+    found = map(_plain, opened.integration.segments(api))
     return list({segment.id: segment for segment in found}.values())
+
+
+def _plain(found: Named) -> Named:
+    """Return what a service calls something as one line that steers no terminal."""
+    names: dict[str, Any] = {
+        one.name: one_line(text)
+        for one in dataclasses.fields(found)
+        if isinstance(text := getattr(found, one.name), str)
+    }
+    return dataclasses.replace(found, **names)
 
 
 def _fresh(runtime: Runtime, state: State) -> State:

@@ -307,16 +307,25 @@ def print_value(value: object) -> str:
     if isinstance(value, (set, frozenset)):
         value = sorted(map(print_value, cast("Iterable[object]", value)))
     if isinstance(value, (list, tuple)):
-        items = [print_value(item) for item in cast("Iterable[object]", value)]
+        items = [
+            _json(cast("object", item))
+            if isinstance(item, (list, tuple))
+            else print_value(item)
+            for item in cast("Iterable[object]", value)
+        ]
         if any(mark in item for item in items for mark in '|;,["'):
             return orjson.dumps(items).decode()
         return "|".join(items)
     if isinstance(value, int):
         return str(value)
+    return _json(value)
+
+
+def _json(value: object) -> str:
     try:
         return orjson.dumps(value, default=str).decode()
     except orjson.JSONEncodeError:
-        return str(value)
+        return "…"  # nested deeper than anything that is meant
 
 
 def protect(cell: str) -> str:

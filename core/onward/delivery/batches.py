@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection as Transaction
 
@@ -15,7 +16,7 @@ from onward.connections.verify import reread_segments
 from onward.contract import RemoteSegment
 from onward.delivery.claiming import Claimed, claim, next_segment
 from onward.delivery.lease import Held
-from onward.delivery.prepare import Prepared, Ready, Rules, prepare
+from onward.delivery.prepare import Prepared, Ready, Rules, opted_out, prepare
 from onward.delivery.queue import LIVE
 from onward.delivery.readback import ReadBack
 from onward.delivery.record import announce_decisions
@@ -137,6 +138,7 @@ class Batches:
                     self._kept.made_at or self._rules.now,
                     ready,
                     self._on_settled,
+                    partial(opted_out, self._runtime.database, self._rules),
                 )
 
     def put_back(

@@ -151,7 +151,13 @@ def prepare(database: Database, rules: Rules, rows: Sequence[Claimed]) -> Prepar
             if one is not None:
                 mapped.append(one)
     other = _stops_of_other_addresses(database, mapped, known.people)
+    taken = _owners(database, rules, mapped, known.snapshots)
     for one in mapped:
+        owner = taken.setdefault(one.email, one.row.contact_id)
+        if owner != one.row.contact_id:
+            is_own = one.email == known.people[one.row.contact_id]["email"]
+            done.decided[one.row.id] = _address_taken(rules, one, owner, is_own)
+            continue
         stop = _blocking(rules, other.get(one.row.contact_id, ()))
         if stop is not None:
             done.decided[one.row.id] = _skipped(one.row, "suppressed", words_for(stop))
@@ -187,6 +193,45 @@ def _stops_of_other_addresses(
         return {}
     with database.read() as transaction:
         return find_suppressions(transaction, other)
+
+
+def _owners(
+    database: Database,
+    rules: Rules,
+    mapped: Sequence[_Mapped],
+    snapshots: Mapping[int, Snapshot],
+) -> dict[str, int]:
+    """Return address → contact, where another contact has it in the service.
+
+    Whom the service knows already it knows by an id of its own.
+    """
+    new = [one.email for one in mapped if one.row.contact_id not in snapshots]
+    if not new:
+        return {}
+    with database.read() as transaction:
+        return remote.owners(transaction, rules.state.id, new)
+
+
+def _address_taken(rules: Rules, one: _Mapped, owner: int, is_own: bool) -> Decision:
+    """Keep one person's data off another's remote contact."""
+    why = f"{one.email} is the address of contact {owner} in {rules.state.name}"
+    if is_own:
+        # That contact has another address by now, and will have it there soon.
+        outcome = Outcome(one.row.id, OutcomeKind.RETRY, "address_taken", why)
+        return decide(outcome, one.row.tries, rules.now, luck=any_luck())
+    return Decision(PushState.FAILED, None, one.row.tries, "address_taken", why)
+
+
+def opted_out(database: Database, rules: Rules, batch: Sequence[Ready]) -> list[Ready]:
+    """Return who of a prepared batch must not be sent to any more."""
+    people = {ready.row.contact_id: [ready.item.email] for ready in batch}
+    with database.read() as transaction:
+        stops = find_suppressions(transaction, people)
+    return [
+        ready
+        for ready in batch
+        if _blocking(rules, stops.get(ready.row.contact_id, ())) is not None
+    ]
 
 
 def _events(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from onward.api import Api
 from onward.connections.open import Opened
@@ -24,10 +24,12 @@ from onward.delivery.record import (
 from onward.delivery.retry import Decision
 from onward.delivery.settling import add_outcomes, put_back
 from onward.delivery.stops import HALVED, Stop, is_crash, stop_for
-from onward.errors import Fenced, PluginError, Rejected, Temporary
+from onward.errors import Fenced, PluginError, Rejected, Temporary, Withdrawn
 from onward.failpoints import failpoint
 from onward.runtime import Runtime
 
+# A batch may wait long for its calls; who opts out meanwhile is looked for as often.
+OPT_OUTS = timedelta(seconds=5)
 # So many refused parts and not one accepted: it is not about a contact.
 GIVE_UP_AFTER = 12
 
@@ -40,6 +42,7 @@ class Sending:
 
     Args:
         on_settled: told what became of rows, in whatever thread.
+        opted_out: tells who of some may not be sent to any more.
         made_at: when its contacts were read and mapped.
         stop: set when the connection must be left alone now.
     """
@@ -53,6 +56,7 @@ class Sending:
     made_at: datetime
     batch: Part
     on_settled: Callable[[dict[int, Decision]], None]
+    opted_out: Callable[[Part], Part]
     stop: Stop | None = None
     _sent: Sent = field(init=False)
     _error: str = ""
@@ -64,8 +68,11 @@ class Sending:
     _refused: int = 0
     _crash: Stop | None = None
     _storing: threading.RLock = field(default_factory=threading.RLock)
+    _looked_at: datetime = field(init=False)
+    _gone: Part = ()
 
     def __post_init__(self) -> None:
+        self._looked_at = self.made_at
         self._sent = Sent(
             self.opened.state,
             self.segment.id if self.segment else "",
@@ -85,6 +92,7 @@ class Sending:
             Fenced: another worker has the connection; nothing more was stored.
         """
         self.api.before_request = self._before_request
+        self.api.last_word = self._look_for_opt_outs
         try:
             self._send_part(list(self.batch))
             if self.stop is None and self._accepted == 0:
@@ -106,6 +114,16 @@ class Sending:
                 self._open()
             else:
                 self._store()
+
+    def _look_for_opt_outs(self) -> None:
+        """Let nothing leave any more when somebody of the batch opted out."""
+        with self._storing:
+            now = self.runtime.clock()
+            if not self._gone and now - self._looked_at >= OPT_OUTS:
+                self._looked_at = now
+                self._gone = self.opted_out(self._left(self.batch))
+            if self._gone:
+                raise Withdrawn
 
     def _open(self) -> None:
         now = self.runtime.clock()
@@ -190,6 +208,10 @@ class Sending:
                 f"{who}: submitted() is reserved, nothing asks for a job's end yet; "
                 f"{ready.item.email} is sent again"
             )
+        if not outcome.remote_id.isprintable():
+            raise PluginError(
+                f"{who}: the id of {ready.item.email} holds control characters"
+            )
         if outcome.reason:
             words = self.opened.redactor.text(outcome.reason)
             outcome = replace(outcome, reason=words)
@@ -244,6 +266,10 @@ class Sending:
             self._meet(error, self._left(part), crashed)
 
     def _meet(self, error: Exception, left: Part, crashed: str) -> None:
+        if self._gone:
+            # Made anew at once, without them.
+            self._put_back(left, "made_anew", Withdrawn().message)
+            return
         state = self.opened.state
         redact = self.opened.redactor.text
         self._error = redact(f"{type(error).__name__}: {error}")

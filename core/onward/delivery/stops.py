@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -80,7 +81,9 @@ def stop_for(error: Exception, integration: str, redactor: Redactor) -> Stop:
         case PluginError():
             stop = Stop("rest", "plugin_error", error.message)
         case _:
-            log.error("%s: the integration failed", integration, exc_info=error)
+            # As text: whoever logs it need not know the secrets.
+            trace = redactor.text("".join(traceback.format_exception(error)))
+            log.error("%s: the integration failed\n%s", integration, trace)
             stop = Stop("rest", "plugin_error", f"{integration} failed: {error!r}")
     return replace(stop, why=redactor.text(stop.why))
 

@@ -54,6 +54,7 @@ def write_bundle(runtime: Runtime, path: Path) -> None:
     """
     content = orjson.dumps(collect(runtime), option=orjson.OPT_INDENT_2, default=str)
     try:
+        path.touch(0o600)
         path.write_bytes(content + b"\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

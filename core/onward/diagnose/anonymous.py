@@ -49,7 +49,8 @@ class Anonymous:
     def _text(self, text: str) -> str:
         text = self._redact(text)
         if "@" in text or "%40" in text or "\\u0040" in text:
-            text = _NAMED_UNICODE.sub(_spelled_out, text)
+            # Spelled out, a secret can be seen that could not be before.
+            text = self._redact(_NAMED_UNICODE.sub(_spelled_out, text))
             text = _ADDRESS.sub(lambda found: self._name(found[0]), text)
         return text
 

@@ -24,6 +24,8 @@ from onward import (
 
 PAGE = 500
 SMALLEST_PAGE = 20
+# Of accounts, folders, lists, fields; 20 rows is the smallest page that is known.
+MOST_PAGES = 500
 # Rows read twice at the seam of two pages: some may vanish in between.
 OVERLAP = 10
 # Bookkeeping of a row; everything else in it is a field.
@@ -40,6 +42,7 @@ STATUSES = {
 # list, and that may be what is missing.
 COLLECTIONS = ("a/", "c/", "/contacts", "/lists", "/customfields")
 IGNORED_FILTER = "ignored_filter"
+DIGITS = re.compile("[0-9]{1,18}")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(?::00)?")
 
@@ -108,9 +111,15 @@ def membership(row: Row) -> Membership:
     return "none"
 
 
+def count_of(text: str) -> int | None:
+    """Return a count or an id as a number; None when it is none."""
+    return int(text) if DIGITS.fullmatch(text) else None
+
+
 def _number(id_: str) -> int | str:
     """Return an id as the recorded subscriptions were sent: as a number."""
-    return int(id_) if id_.isdigit() else id_
+    number = count_of(id_)
+    return id_ if number is None else number
 
 
 def _body(answer: Answer) -> Row:
@@ -221,8 +230,7 @@ class Client:
                     f"iContact did not answer what was asked: {words}",
                     code=IGNORED_FILTER,
                 )
-            total = text_of(body.get("total"))
-            page = Page(_rows(body, key), int(total) if total.isdigit() else None)
+            page = Page(_rows(body, key), count_of(text_of(body.get("total"))))
             seam = before[-min(OVERLAP, len(before) // 10) :] if offset < end else []
             if seam and page.rows and not any(row in page.rows for row in seam):
                 raise Temporary("iContact's pages shifted while they were read")
@@ -237,7 +245,9 @@ class Client:
             offset = reached - min(OVERLAP, len(before) // 10)
 
     def _all(self, path: str, key: str) -> Iterator[Row]:
-        for page in self.pages(path, key, {}):
+        for number, page in enumerate(self.pages(path, key, {})):
+            if number == MOST_PAGES:
+                raise Temporary(f"iContact goes on listing {key} without an end")
             yield from page.rows
 
     def accounts(self) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from onward_icontact.client import (
     SMALLEST_PAGE,
     Client,
     Page,
+    count_of,
     record,
 )
 
@@ -92,7 +93,7 @@ def saw_newest(client: Client, ids: Iterable[int]) -> None:
 
 def id_of(contact: RemoteContact) -> int:
     """Return a contact's id as a number; iContact counts upwards."""
-    return int(contact.remote_id) if contact.remote_id.isdigit() else 0
+    return count_of(contact.remote_id) or 0
 
 
 # -- all at once

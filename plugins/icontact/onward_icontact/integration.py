@@ -106,6 +106,17 @@ class IContactSettings(ConnectionSettings):
         default="https://app.icontact.com/icp",
     )
 
+    @field_validator("app_id", "username", "password")
+    @classmethod
+    def _must_fit_a_header(cls, value: str | Secret) -> str | Secret:
+        text = value.reveal() if isinstance(value, Secret) else value
+        if not text.isprintable():
+            raise ValueError(
+                "it holds a line break or another character that cannot be seen; "
+                "copy it again, without what stands around it"
+            )
+        return value
+
     @field_validator("account_id", "client_folder_id", mode="before")
     @classmethod
     def _may_be_a_number(cls, value: object) -> object:
@@ -119,7 +130,9 @@ class IContactSettings(ConnectionSettings):
         except httpx.InvalidURL:
             url = httpx.URL()
         if not url.host or any(char.isspace() for char in value):
-            raise ValueError(f"{value} is no address; it starts with https://")
+            raise ValueError("it is no address; it starts with https://")
+        if url.host.endswith("."):
+            raise ValueError("the host must not end with a dot")
         if url.scheme != "https" and not (
             url.scheme == "http" and is_loopback(url.host)
         ):
@@ -290,6 +303,9 @@ def _pick(rows: Iterable[Row], what: str, key: str, wanted: str) -> str:
 
 
 def _cause(error: Temporary) -> str:
-    if isinstance(error.__cause__, httpx.HTTPError):
+    # What could not be written may be a header, and its text its value.
+    if isinstance(error.__cause__, httpx.HTTPError) and not isinstance(
+        error.__cause__, httpx.LocalProtocolError
+    ):
         return str(error.__cause__) or type(error.__cause__).__name__
     return error.message.removeprefix("iContact ")

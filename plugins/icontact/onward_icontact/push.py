@@ -92,8 +92,14 @@ def _look_up(client: Client, batch: Sequence[Item]) -> Plan:
     rows = find_all(client, [item.email for item in batch])
     plan = Plan()
     taken: set[str] = set()
+    addresses: set[str] = set()
     # Those we know first: whoever else has their address is another contact.
     for item in sorted(batch, key=lambda item: not item.remote_id):
+        if item.email in addresses:
+            why = "another contact of ours has the same address"
+            plan.ended.append(item.rejected("address_taken", why))
+            continue
+        addresses.add(item.email)
         contact = rows.get(item.email)
         if item.remote_id and (contact is None or contact.remote_id != item.remote_id):
             ours = client.contact(item.remote_id)

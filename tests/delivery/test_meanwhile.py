@@ -1,0 +1,90 @@
+"""What changes between a batch being made and its requests being sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from onward import Api, Integration, Item, Outcome, RemoteSegment
+from onward.testing.app import TestApp
+
+Connect = Callable[..., TestApp]
+
+
+@pytest.fixture
+def in_steps(acme: type[Integration]) -> type[Integration]:
+    """An integration that needs two requests a batch, and expects no errors."""
+
+    class InSteps(acme):  # type: ignore[misc, valid-type]
+        def push(
+            self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
+        ) -> Iterator[Outcome]:
+            """Make them, then put them on the list."""
+            people = [dict(item.fields) for item in batch]
+            api.post("people", {"to": "", "people": people})
+            yield from super().push(api, batch, segment)
+
+    return InSteps
+
+
+def test_who_opts_out_while_a_batch_waits_is_left_out(
+    connect: Connect, in_steps: Any, service: Any, tools: Any
+) -> None:
+    """Nothing more leaves for them; the others go on at once, with no try used."""
+    app = connect(kind=in_steps)
+    tools.fire(app, "ana", "ben")
+
+    def opts_out(_: httpx.Request) -> None:
+        app.clock.tick(6)
+        app.suppress("ana@shop.example")
+
+    service.script = [opts_out]
+
+    app.deliver()
+
+    assert tools.ended(app) == {
+        "ana": ("skipped", "suppressed"),
+        "ben": ("delivered", "delivered"),
+    }
+    assert service.on == {"1": {"ben@shop.example"}}
+    assert {row["tries"] for row in app.deliveries()} == {0}
+    assert len(service.pushes) == 3  # the first half, and Ben's batch
+
+
+def test_two_with_one_address_are_not_mixed(
+    connect: Connect, service: Any, tools: Any, tmp_path: Path
+) -> None:
+    """An address the map gives to two people is the first one's; the other hears it."""
+    (tmp_path / "acme.toml").write_text(
+        '[fields]\nemail = "work"\nname = "first_name"\n'
+    )
+    app = connect(more='[contact_fields]\nwork = "text"')
+    for name in ("ana", "ben"):
+        app.upsert_contact(
+            {
+                "email": f"{name}@shop.example",
+                "first_name": name,
+                "custom": {"work": "info@firm.example"},
+            }
+        )
+
+    tools.fire(app, "ana", "ben")
+    app.deliver()
+    tools.fire(app, "ben")
+    app.deliver()
+
+    assert tools.ended(app) == {
+        "ana": ("delivered", "delivered"),
+        "ben": ("failed", "address_taken"),
+    }
+    assert service.people["info@firm.example"]["name"] == "ana"
+    app.upsert_contact(
+        {"email": "ben@shop.example", "custom": {"work": "b@firm.example"}}
+    )
+    tools.fire(app, "ben")
+    app.deliver()
+    assert tools.ended(app)["ben"] == ("delivered", "delivered")
