@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import onward.testing
-from onward import Api, Lost, PluginError, Rejected, Temporary, minute
+from onward import Api, Lost, PluginError, Rejected, Temporary, hour, minute
 from onward.api import Wire, check_address, join
 from onward.contract import Limit, RemoteContact
 from onward.database import Database
@@ -362,9 +362,9 @@ def test_the_services_own_words_are_without_secrets(
 
 
 def test_long_wait_for_calls_is_a_loss(make_api: Callable[..., Api]) -> None:
-    """Out of calls for more than a minute, the rest of a batch is unknown."""
+    """Out of calls for a quarter of an hour, the rest of a batch is unknown."""
     clock = onward.testing.Clock()
-    api = make_api(ok, (Limit(1, per=10 * minute),), clock=clock)
+    api = make_api(ok, (Limit(1, per=hour),), clock=clock)
     api.get("people")
 
     with pytest.raises(Lost) as caught:
@@ -372,7 +372,34 @@ def test_long_wait_for_calls_is_a_loss(make_api: Callable[..., Api]) -> None:
 
     assert caught.value.code == "out_of_calls"
     assert len(api.exchanges) == 1
-    clock.tick(10 * minute)
+    clock.tick(hour)
+    assert api.get("people").status == 200
+
+
+def test_short_waits_do_not_add_up(make_api: Callable[..., Api]) -> None:
+    """A batch of an hour goes on as long as each of its calls comes soon enough."""
+    clock = onward.testing.Clock()
+    api = make_api(ok, (Limit(6, per=hour),), clock=clock)
+    began = clock()
+
+    for number in range(20):
+        assert api.get(f"people/{number}").status == 200
+
+    assert clock() - began > 2 * hour
+
+
+def test_who_is_to_stop_waits_no_longer(make_api: Callable[..., Api]) -> None:
+    """A worker that is told to stop does not wait for its next call."""
+    clock = onward.testing.Clock()
+    api = make_api(ok, (Limit(6, per=hour),), clock=clock)
+    api.get("people")
+    api._wire.stopping = lambda: True
+
+    with pytest.raises(Lost, match="stopped while waiting") as caught:
+        api.get("people")
+
+    assert caught.value.code == "out_of_calls"
+    api._wire.stopping = lambda: False
     assert api.get("people").status == 200
 
 

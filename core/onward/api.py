@@ -39,7 +39,9 @@ TIMEOUT = timedelta(seconds=30)
 # A request may take this share of what is left of the lease, not more: its
 # answer must be stored while the connection is still ours.
 LEASE_SHARE = 0.9
-LONGEST_WAIT = timedelta(seconds=60)
+# A batch that was begun rather waits for each of its calls than breaks off: what it
+# left open would have to be read back, by calls of the same limit.
+LONGEST_WAIT = timedelta(minutes=15)
 NAP = timedelta(seconds=1)
 MOST_BYTES = 20_000_000
 
@@ -89,6 +91,7 @@ class Wire:
         renew: prolongs the lease when it is due; raises Fenced when it is lost.
         left: how long the lease still runs; None where there is none.
         sleep: waits that many seconds (tests move their clock instead).
+        stopping: asked while waiting; when it says so, no turn is waited for.
         slots: what counts those in flight; wires of one drain share it.
     """
 
@@ -102,6 +105,7 @@ class Wire:
     sleep: Callable[[float], None]
     renew: Callable[[], None] = lambda: None
     left: Callable[[], timedelta | None] = lambda: None
+    stopping: Callable[[], bool] = lambda: False
     slots: AbstractContextManager[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,21 +123,19 @@ class Wire:
         """Take one call, waiting for it if it is not long.
 
         Raises:
-            Lost: it would take longer than a minute.
+            Lost: it would take longer than a quarter of an hour, or is to stop.
             Fenced: the lease was lost meanwhile.
         """
         windows = [window for window in self.windows if applies(window, path)]
-        waited = timedelta()
         while (pause := self.limiter.take(windows, 1, self.clock())) is not None:
-            waited += pause
-            if waited > LONGEST_WAIT:
-                raise Lost(
-                    "the limit of calls is used up in the middle of a batch",
-                    pause,
-                    code="out_of_calls",
-                )
+            if pause > LONGEST_WAIT:
+                why = "the limit of calls is used up in the middle of a batch"
+                raise Lost(why, pause, code="out_of_calls")
             while pause > timedelta():
                 self.renew()
+                if self.stopping():
+                    why = "stopped while waiting for the limit of calls"
+                    raise Lost(why, pause, code="out_of_calls")
                 left = self.left()
                 nap = min(pause, NAP, left / 4 if left is not None else NAP)
                 self.sleep(max(nap.total_seconds(), 0.001))

@@ -441,6 +441,19 @@ def test_pages_that_shift_too_far_are_no_answer(client_of: ClientOf) -> None:
     assert ids(client) == {str(number) for number in range(50, 1_200)}
 
 
+@pytest.mark.parametrize("body", [[], {}, {"total": 0}, {"warnings": []}])
+def test_page_without_its_collection_is_no_answer(
+    body: object, client_of: ClientOf
+) -> None:
+    """Nobody there is a list of nobody; nothing at all says nothing."""
+    client = client_of(answer(body))
+
+    with pytest.raises(Temporary, match="without the contacts"):
+        contacts(client)
+
+    assert contacts(client_of(answer({"contacts": None, "total": 0}))) == []
+
+
 def test_total_of_the_page_does_not_hide_the_next(client_of: ClientOf) -> None:
     """A total that counts only the page at hand is not believed of a full page."""
     shelf = Shelf(1_203)

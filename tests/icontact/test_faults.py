@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 
 from onward.testing.app import TestApp
@@ -56,9 +58,11 @@ CALLS = (
 )
 
 
-def prepared(sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace) -> TestApp:
+def prepared(
+    sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace, **more: Any
+) -> TestApp:
     """Return an Onward that has a mixed batch to push."""
-    app = onward_for(sim)
+    app = onward_for(sim, **more)
     folder = sim.folder()
     for name in ("there-1", "there-2", "left", "refused"):
         status = "donotcontact" if name == "refused" else "normal"
@@ -133,6 +137,95 @@ def test_fault_in_each_call(
 
     assert [one.fault for one in sim.requests if one.fault] or kind == "connect_error"
     check(app, sim, tools.ended(app, rows))
+
+
+class Hollow:
+    """Answers one call of a kind with 200 and nothing in it; a POST is carried out."""
+
+    def __init__(self, sim: Simulator, call: tuple[str, str, int], body: str) -> None:
+        self.sim = sim
+        self.method, self.resource, self.left = call
+        self.body = body
+        self.is_on = False
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on, and perhaps swallow what comes back."""
+        is_meant = request.method == self.method and (
+            f"/{self.resource}" in request.url.path
+        )
+        if not (self.is_on and is_meant):
+            return self.sim.handle(request)
+        self.left -= 1
+        if self.left != -1:
+            return self.sim.handle(request)
+        if request.method == "POST":
+            self.sim.handle(request)
+        return httpx.Response(200, text=self.body)
+
+
+@pytest.mark.parametrize("body", ["{}", "[]"])
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: "-".join(map(str, call)))
+def test_answer_with_nothing_in_it(
+    call: tuple[str, str, int],
+    body: str,
+    sim: Simulator,
+    onward_for: OnwardFor,
+    tools: SimpleNamespace,
+) -> None:
+    """An empty answer is no absence and no refusal, whichever call gets it."""
+    hollow = Hollow(sim, call, body)
+    app = prepared(sim, onward_for, tools, between=hollow)
+    hollow.is_on = True
+
+    rows = app.push(to="icontact", emails=EMAILS)
+    settle(app, rows)
+
+    check(app, sim, tools.ended(app, rows))
+
+
+def test_member_that_is_not_found_once(
+    sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A stray 404 to a change makes nobody deleted: it is looked up by itself."""
+    app = prepared(sim, onward_for, tools)
+    sim.fail("status", 3, "POST", "contacts", after=1, status=404)
+
+    rows = app.push(to="icontact", emails=EMAILS)
+    app.deliver()
+
+    assert {row["code"] for row in app.queued} == {"not_found"}
+    settle(app, rows)
+    check(app, sim, tools.ended(app, rows))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_revived_with_old_opt_outs(
+    count: int, sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Who left the list and was deleted comes back, and stays off the list.
+
+    However many there are, and whatever was read of the list just before.
+    """
+    sim.set(opt_out_subscribe="resubscribes")
+    folder = sim.folder()
+    left = [f"left-{n}@shop.example" for n in range(count)]
+    known = [f"known-{n}@shop.example" for n in range(4)]
+    for email in [*left, *known]:
+        folder.add_contact(email, lists=["Newsletter"] if email in left else [])
+    app = onward_for(sim)
+    for email in [*left, *known]:
+        app.upsert_contact({"email": email, "first_name": "New"})
+    assert set(tools.pushed(app, *known).values()) == {DELIVERED}
+    for email in left:
+        folder.unsubscribe("Newsletter", email)
+        folder.delete_contact(folder.find(email))  # type: ignore[arg-type]
+    app.clock.tick(60)
+
+    rows = app.push(to="icontact", emails=left)
+    settle(app, rows)
+
+    assert set(tools.ended(app, rows).values()) == {("skipped", "unsubscribed")}
+    assert folder.on_list("Newsletter") == set(known)
 
 
 @pytest.mark.parametrize("stored", ["nothing", "before"])

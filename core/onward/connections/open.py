@@ -78,12 +78,14 @@ class Opened:
         live: bool,
         renew: Callable[[], None] = lambda: None,
         left: Callable[[], timedelta | None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> Wire:
         """Return what requests share.
 
         Args:
             live: which of the limiter's shares they take from.
             renew, left: of the lease, when there is one.
+            stopping: tells that no call may be waited for any more.
         """
         rate_key = self.state.rate_key or f"connection:{self.state.id}"
         return Wire(
@@ -97,6 +99,7 @@ class Opened:
             sleep=runtime.sleep,
             renew=renew,
             left=left,
+            stopping=stopping,
         )
 
     def api(self, runtime: Runtime, *, renew: Callable[[], None] = lambda: None) -> Api:

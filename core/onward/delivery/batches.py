@@ -71,6 +71,7 @@ class Batches:
         others_wait: asked from time to time, to be fair.
         halted: tells whether a batch on its way met a reason to stop; its rows may
             be waiting again already, and must not be taken up.
+        stopping: tells that no call may be waited for any more.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Batches:
         on_settled: Callable[[dict[int, Decision]], None],
         others_wait: Callable[[], bool],
         halted: Callable[[], bool],
+        stopping: Callable[[], bool],
     ) -> None:
         self._runtime = runtime
         self._opened = opened
@@ -92,7 +94,13 @@ class Batches:
         self._halted = halted
         self._state = rules.state
         self._wires = {
-            live: opened.wire(runtime, live=live, renew=held.renew, left=held.left)
+            live: opened.wire(
+                runtime,
+                live=live,
+                renew=held.renew,
+                left=held.left,
+                stopping=stopping,
+            )
             for live in (True, False)
         }
         self._wires[False].slots = self._wires[True].slots

@@ -236,6 +236,7 @@ class _Drain:
             self._count,
             self.others_wait,
             lambda: any(sending.stop for sending in self.running.values()),
+            self.stopping,
         )
         self._pump()
 

@@ -126,7 +126,11 @@ class ReadBack:
         except Fenced:
             raise
         except Exception as error:  # the integration is foreign code
-            self._meet(error, sent, part, crashed)
+            # Who was read was read; the calls for it are not spent again.
+            read = [ready for ready in part if ready.item.email in found]
+            self._compare(sent, read, found)
+            left = [ready for ready in part if ready.item.email not in found]
+            self._meet(error, sent, left, crashed)
         else:
             self._read += len(part)
             self._compare(sent, part, found)
@@ -181,7 +185,9 @@ class ReadBack:
             self.on_settled(decisions)
             contacts = ((r.row.id, r.row.contact_id) for r, _ in results)
             announce_decisions(self.runtime, sent.state, decisions, contacts)
-        self._send_again(again, "no_answer", "never answered, and is not there")
+        if again:
+            why = "never answered, and is not there"
+            self._send_again(again, "no_answer", why)
 
     # -- what follows
 

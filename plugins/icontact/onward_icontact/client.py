@@ -111,6 +111,15 @@ def membership(row: Row) -> Membership:
     return "none"
 
 
+def may_be_cut(page: Page) -> bool:
+    """Tell whether a first page is as long as one that a service cuts off.
+
+    How many rows it gives at most is not known for sure; it is a round number.
+    """
+    size = len(page.rows)
+    return size == SMALLEST_PAGE or (size > 0 and size % 50 == 0)
+
+
 def count_of(text: str) -> int | None:
     """Return a count or an id as a number; None when it is none."""
     return int(text) if DIGITS.fullmatch(text) else None
@@ -210,10 +219,11 @@ class Client:
                 separates values and stays itself, one inside a value does not.
 
         Raises:
-            Temporary: a page came with a warning, so it is not what was asked
-                for, or the pages shifted too far to have seen every row.
+            Temporary: a page came without the collection or with a warning, so it
+                is not what was asked for, or the pages shifted too far to have
+                seen every row.
         """
-        offset = end = 0
+        offset = end = longest = 0
         before: list[Row] = []
         while True:
             terms = {**query, "limit": str(limit), "offset": str(offset)}
@@ -230,6 +240,12 @@ class Client:
                     f"iContact did not answer what was asked: {words}",
                     code=IGNORED_FILTER,
                 )
+            if key not in body:
+                # Nobody there would be a list of nobody.
+                raise Temporary(
+                    f"iContact answered without the {key} that were asked for",
+                    code="not_understood",
+                )
             page = Page(_rows(body, key), count_of(text_of(body.get("total"))))
             seam = before[-min(OVERLAP, len(before) // 10) :] if offset < end else []
             if seam and page.rows and not any(row in page.rows for row in seam):
@@ -239,9 +255,11 @@ class Client:
             if reached <= end or page.rows == before:
                 return
             # A total that is too low would make people who exist look new.
-            if len(page.rows) < limit and reached >= (page.total or 1e9):
+            is_last = len(page.rows) < longest or not (longest or may_be_cut(page))
+            if is_last and reached >= (page.total or 1e9):
                 return
             end, before = reached, page.rows
+            longest = max(longest, len(page.rows))
             offset = reached - min(OVERLAP, len(before) // 10)
 
     def _all(self, path: str, key: str) -> Iterator[Row]:
@@ -322,13 +340,17 @@ class Client:
 
         Raises:
             Gone: there is no such contact.
-            Rejected: it answered without the contact.
+            Rejected: it answered without the contact, and says why.
+            Lost: it answered without the contact and a word.
         """
         path = f"{self._folder}/contacts/{quote(contact_id, safe='')}"
         body = self._call("POST", path, dict(fields))
         row, words = body.get("contact"), _words(body)
         if not isinstance(row, dict):
-            raise Rejected(words or "iContact did not show the contact it changed")
+            if words:
+                raise Rejected(words)
+            why = "iContact did not show the contact it changed"
+            raise Lost(why, code="not_shown")
         return record(cast("Row", row)), words
 
     def subscribe(

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TypedDict
 from urllib.parse import quote
 
-from onward import Rejected, RemoteContact, Temporary
+from onward import CredentialsRefused, RemoteContact, ServiceError, Temporary
 from onward_icontact.client import (
     IGNORED_FILTER,
     PAGE,
@@ -21,11 +21,15 @@ from onward_icontact.client import (
     Client,
     Page,
     count_of,
+    may_be_cut,
     record,
 )
 
 URL_BYTES = 4_000
 URL_REST = 300  # for the path and the other terms
+STUMBLES = frozenset({400, 403, 404, 414, 500, 501})
+# How long ids above the highest we saw are those of new contacts.
+NEWEST_FOR = timedelta(minutes=1)
 PROVEN_FOR = timedelta(days=1)
 # How long "nobody has this address" may follow from a reading of the folder.
 INDEXED_FOR = timedelta(minutes=10)
@@ -82,13 +86,23 @@ def newest_id(client: Client) -> int:
     return int(number)
 
 
+def saw_created(client: Client, contacts: Sequence[RemoteContact]) -> None:
+    """Use people just made to prove the next search, where nothing else is known."""
+    plain = _plain(contacts)
+    with client.api.memory.lock:
+        if client.api.memory.get("folder") is None and len(plain) > 1:
+            folder: Folder = {"guards": plain[-2:], "page": PAGE, "pages": 1}
+            client.api.memory.put("folder", folder, PROVEN_FOR)
+    saw_newest(client, map(id_of, contacts))
+
+
 def saw_newest(client: Client, ids: Iterable[int]) -> None:
     """Raise the highest contact id, by which revived contacts are told from new."""
     memory = client.api.memory
     with memory.lock:
         highest, before = max(ids, default=0), memory.get("newest")
         if before is not None and highest > int(before):
-            memory.put("newest", highest, PROVEN_FOR)
+            memory.put("newest", highest, NEWEST_FOR)
 
 
 def id_of(contact: RemoteContact) -> int:
@@ -122,29 +136,41 @@ def _together(client: Client, emails: Sequence[str]) -> Found:
 
 
 def _is_all(page: Page) -> bool:
-    """Tell whether a first page is the whole folder, whatever the cap of pages."""
+    """Tell whether a first page is the whole folder, whatever total and cap are.
+
+    A page as long as a cap may be says nothing, whatever the total claims.
+    """
+    size = len(page.rows)
     if page.total is None:
-        return len(page.rows) < SMALLEST_PAGE
-    return page.total <= len(page.rows) < PAGE
+        return size < SMALLEST_PAGE
+    return page.total <= size and not may_be_cut(page)
 
 
 def _look(client: Client, page: Page) -> Folder:
     contacts = _records(page)
     ids = [id_of(contact) for contact in contacts]
-    is_telling = ids == sorted(ids, reverse=True) and not _is_all(page)
-    newest = ids[0] if is_telling and ids else EVERYBODY
-    client.api.memory.put("newest", newest, PROVEN_FOR)
-    plain = [
+    # Of few the highest may be a deleted one, and those are not shown.
+    is_small = (page.total or 0) <= len(page.rows) < PAGE
+    is_telling = ids == sorted(ids, reverse=True) and not is_small
+    if is_telling and ids:
+        client.api.memory.put("newest", ids[0], NEWEST_FOR)
+    else:
+        client.api.memory.put("newest", EVERYBODY, PROVEN_FOR)
+    plain = _plain(contacts)
+    size = max(len(page.rows), 1)
+    return {
+        "guards": plain[-2:] if len(plain) > 1 else [],
+        "page": size if may_be_cut(page) else PAGE,
+        "pages": 1 + (page.total or size) // size,
+    }
+
+
+def _plain(contacts: Sequence[RemoteContact]) -> list[str]:
+    return [
         contact.email
         for contact in contacts
         if contact.status != "deleted" and not ODD & set(contact.email)
     ]
-    size = max(len(page.rows), 1)
-    return {
-        "guards": plain[-2:] if len(plain) > 1 else [],
-        "page": size,
-        "pages": 1 + (page.total or size) // size,
-    }
 
 
 def _by_commas(client: Client, emails: Sequence[str], folder: Folder) -> Found:
@@ -181,9 +207,11 @@ def _ask(client: Client, emails: Sequence[str], guards: Sequence[str]) -> Found:
     value = ",".join(quote(email, safe="") for email in asked)
     try:
         pages = list(client.contacts({"email": value}, limit=len(asked)))
-    except (Rejected, Temporary) as error:
-        # A service that stumbles over a comma; anything else is no answer at all.
-        if error.code == IGNORED_FILTER or error.status in (400, 414, 500):
+    except (CredentialsRefused, ServiceError) as error:
+        # A service, or a proxy, that stumbles over a comma or a long address. If it
+        # is more than that, the next call without commas says so.
+        code = getattr(error, "code", "")
+        if code in (IGNORED_FILTER, "not_json") or error.status in STUMBLES:
             raise Untrusted from error
         raise
     found = {contact.email: contact for page in pages for contact in _records(page)}
@@ -242,6 +270,8 @@ def _by_index(client: Client, emails: Sequence[str], folder: Folder) -> Found:
                 return _read_folder(client, emails)
             memory.put("asked_singly", spent, PROVEN_FOR)
             seen, left = {}, list(emails)
+        elif len(client.api.known_emails(emails)) > pages:
+            return _read_folder(client, emails)
         else:
             newest = _read_newest(client, emails, int(memory.get("indexed_to") or 0))
             if newest is None:

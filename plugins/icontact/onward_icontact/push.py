@@ -13,6 +13,7 @@ from itertools import chain
 
 from onward import (
     Item,
+    Lost,
     Membership,
     Outcome,
     Rejected,
@@ -20,7 +21,7 @@ from onward import (
     RemoteSegment,
 )
 from onward_icontact.client import Client, Gone, same
-from onward_icontact.finding import find_all, id_of, newest_id, saw_newest
+from onward_icontact.finding import find_all, id_of, newest_id, saw_created
 from onward_icontact.reading import blaming_list
 from onward_icontact.subscribing import (
     FRESH,
@@ -28,6 +29,7 @@ from onward_icontact.subscribing import (
     check_created,
     check_members,
     delivered,
+    settled,
     stopped,
     subscribe,
     unsubscribed,
@@ -70,10 +72,13 @@ def _push(
     for result in chain(_create(client, plan.new), changed):
         if isinstance(result, Outcome):
             yield result
+        elif segment is None:
+            yield delivered(result)
+        elif result.member and (outcome := settled(result, segment)) is not None:
+            yield outcome  # at once: calls may run out before the last
         else:
             written.append(result)
     if segment is None:
-        yield from map(delivered, written)
         return
     revived = [one for one in written if one.member is None]
     if revived:
@@ -141,7 +146,7 @@ def _create(client: Client, items: Sequence[Item]) -> Iterator[Known | Outcome]:
     newest = newest_id(client)
     returned, words = client.create([_new_body(item) for item in items])
     client.api.learn(contact for contact in returned if contact.remote_id)
-    saw_newest(client, map(id_of, returned))
+    saw_created(client, returned)
     by_email = {contact.email: contact for contact in returned}
     missing: list[Item] = []
     for item in items:
@@ -152,10 +157,16 @@ def _create(client: Client, items: Sequence[Item]) -> Iterator[Known | Outcome]:
             # A lower id is somebody who was deleted and is now revived: with the
             # opt-outs of old.
             member: Membership | None = "none" if id_of(contact) > newest else None
-            yield _believe(Known(item, contact, member), item.fields, words)
+            sent = _new_body(item)
+            yield _believe(client, Known(item, contact, member), sent, words)
     if missing and len(items) == 1:
         yield _not_created(client, missing[0], words)
         return
+    # Whoever is there by now must not be sent this way again.
+    there = find_all(client, [item.email for item in missing]) if missing else {}
+    for item in (one for one in missing if one.email in there):
+        yield item.unknown("not_shown", "iContact stored it but did not show it")
+    missing = [item for item in missing if item.email not in there]
     # None at all: perhaps one of them is enough to keep the others out.
     size = 1 if len(missing) < len(items) else (len(missing) + 1) // 2
     for start in range(0, len(missing), size):
@@ -185,8 +196,16 @@ def _change(client: Client, known: Known) -> Known | Outcome:
             continue
         try:
             returned, words = client.update(contact.remote_id, part)
-        except Gone:
+        except Gone as error:
+            # Absence is not believed before it was asked for by itself.
+            there = client.contact(contact.remote_id)
+            if there is not None and there.status != "deleted":
+                return item.retry("not_found", error.message)
             returned, words = RemoteContact(contact.remote_id, status="deleted"), ""
+        except Lost as error:
+            if error.code != "not_shown":
+                raise
+            return item.unknown(error.code, error.message)
         except Rejected as error:
             if error.status not in (None, 400, 422):
                 raise
@@ -195,7 +214,7 @@ def _change(client: Client, known: Known) -> Known | Outcome:
         if part is address and returned.email == contact.email:
             why = words or "it kept the old address"
             return item.rejected("address_taken", f"iContact: {why}")
-        result = _believe(replace(known, contact=returned), part, words)
+        result = _believe(client, replace(known, contact=returned), part, words)
         if isinstance(result, Outcome):
             return result
         known = result
@@ -212,7 +231,8 @@ def _changes(item: Item, contact: RemoteContact) -> dict[str, str]:
         if there is None:
             if name in item.changed or item.force:
                 changes[name] = text
-        elif not same(text, there):
+        elif not same(text, there) or (text != there and name in item.changed):
+            # What only looks like another way of writing the same may be a text.
             changes[name] = text
     return changes
 
@@ -227,9 +247,19 @@ def _shown(contact: RemoteContact, name: str) -> str | None:
     return None
 
 
-def _believe(known: Known, sent: Mapping[str, str], words: str) -> Known | Outcome:
-    """Compare the echo with what was sent."""
+def _believe(
+    client: Client, known: Known, sent: Mapping[str, str], words: str
+) -> Known | Outcome:
+    """Compare the echo with what was sent; what it does not show is asked for."""
     item, contact = known.item, known.contact
+    if contact.remote_id and not (
+        contact.status
+        and all(
+            _shown(contact, name) is not None for name, text in sent.items() if text
+        )
+    ):
+        contact = client.contact(contact.remote_id) or contact
+        known = replace(known, contact=contact)
     if (outcome := stopped(item, contact)) is not None:
         return outcome
     if not contact.remote_id or contact.email != item.email:

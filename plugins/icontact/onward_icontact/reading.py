@@ -70,36 +70,34 @@ def _read(
     `business` and custom fields are in members only.
     """
     rows = find_all(client, [item.email for item in batch])
+    members = set[str]()
+    if segment is not None:
+        ids = [row.remote_id for row in rows.values()]
+        members = _members(client, segment.id, ids)
 
     def read(item: Item) -> RemoteContact | None:
         row = rows.get(item.email)
         if row is None:
             # Absence in a search is not believed about somebody we know.
-            return client.contact(item.remote_id) if item.remote_id else None
-        if all(name in row.fields for name in item.fields):
+            row = client.contact(item.remote_id) if item.remote_id else None
+        elif not all(name in row.fields for name in item.fields):
+            row = client.contact(row.remote_id)
+        if row is None or segment is None:
             return row
-        return client.contact(row.remote_id)
+        on: Membership = "normal"
+        if row.remote_id not in members:
+            on = client.membership(segment.id, row.remote_id)
+        return replace(row, segments={segment.id: on})
 
-    found = [one for one in client.api.each(read, batch) if one is not None]
-    if segment is None:
-        yield from found
-        return
-    on_list = read_memberships(client, segment.id, [one.remote_id for one in found])
-    for one in found:
-        yield replace(one, segments={segment.id: on_list[one.remote_id]})
+    # Each as soon as it is known: calls may run out before the last.
+    yield from (one for one in client.api.each(read, batch) if one is not None)
 
 
 def read_memberships(
     client: Client, list_id: str, contact_ids: Sequence[str]
 ) -> dict[str, Membership]:
-    """Return contact id → membership of the list, in as few calls as possible.
-
-    Reading the list's members costs a call per page, asking singly one per
-    contact. Whoever is not among the members is asked about singly.
-    """
-    members: set[str] = set()
-    if len(contact_ids) > 2:
-        members, _ = find_members(client, list_id, contact_ids, len(contact_ids))
+    """Return contact id → membership of the list, in as few calls as possible."""
+    members = _members(client, list_id, contact_ids)
     found: dict[str, Membership] = dict.fromkeys(members, "normal")
 
     def ask(contact_id: str) -> tuple[str, Membership]:
@@ -107,6 +105,17 @@ def read_memberships(
 
     left = [id_ for id_ in contact_ids if id_ not in members]
     return found | dict(client.api.each(ask, left))
+
+
+def _members(client: Client, list_id: str, contact_ids: Sequence[str]) -> set[str]:
+    """Return who is found among the members, where that may cost less than asking.
+
+    Reading the list's members costs a call per page, asking singly one per
+    contact. Whoever is not among the members is asked about singly.
+    """
+    if len(contact_ids) <= 2:
+        return set()
+    return find_members(client, list_id, contact_ids, len(contact_ids))[0]
 
 
 def find_members(

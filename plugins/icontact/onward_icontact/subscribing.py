@@ -103,7 +103,7 @@ def check_members(
     if len(people) > FEW_PEOPLE:
         members, is_all = set[str](), False
         if believed:
-            most = 2 + len(believed) // 10
+            most = 2 + len(believed) // 15
             members, is_all = find_members(client, segment.id, [*believed], most)
         read = dict.fromkeys(members, "normal")
         others = set(ids) - members
@@ -131,11 +131,17 @@ def check_created(
     ids = [known.contact.remote_id for known in people]
     left: Mapping[str, Membership] | None = None
     if len(people) > FEW_PEOPLE:
-        left = _opt_outs(client, segment.id, ids, ("unsubscribed",), fresh=False)
+        # Read after they were revived: before, theirs may not have been shown.
+        _forget_opt_outs(client, segment.id)
+        left = _opt_outs(client, segment.id, ids, ("unsubscribed",), fresh=True)
     if left is None:
         left = read_memberships(client, segment.id, ids)
     for known in people:
         known.member = left.get(known.contact.remote_id, "none")
+
+
+def _forget_opt_outs(client: Client, list_id: str) -> None:
+    client.api.memory.put(f"unsubscribed:{list_id}", None)
 
 
 def _opt_outs(
@@ -200,7 +206,7 @@ def subscribe(
     """Put on the list who may be and is not; say of each what it is there now."""
     free: list[Known] = []
     for known in people:
-        outcome = _settled(known, segment)
+        outcome = settled(known, segment)
         if outcome is None:
             free.append(known)
         else:
@@ -208,7 +214,7 @@ def subscribe(
     yield from _put_on_list(client, segment, free)
 
 
-def _settled(known: Known, segment: RemoteSegment) -> Outcome | None:
+def settled(known: Known, segment: RemoteSegment) -> Outcome | None:
     """Return the outcome that a membership means, None when there is none yet."""
     if known.has_left:
         return unsubscribed(known, segment)
@@ -248,7 +254,7 @@ def _put_on_list(
         known.member = returned[id_]
         if known.member == "unsubscribed":
             yield unsubscribed(known, segment)
-        elif (outcome := _settled(known, segment)) is not None:
+        elif (outcome := settled(known, segment)) is not None:
             yield outcome
         else:
             left.append(known)
