@@ -173,6 +173,7 @@ def pause(
 @app.command("resume")
 def resume(ctx: typer.Context, name: Name) -> None:
     """Let what was held go."""
+    from onward.connections.state import DELETED, read_segments
     from onward.connections.state import resume as resume_
 
     with open_runtime(ctx) as runtime:
@@ -184,6 +185,54 @@ def resume(ctx: typer.Context, name: Name) -> None:
             )
         resume_(runtime, state.id)
         say(f"{name}: {'resumed' if state.paused_code else 'was not paused'}")
+        with runtime.database.read() as transaction:
+            held = [one for one in read_segments(transaction, state.id) if one[2]]
+        for _, called, why in held:
+            note(
+                f'{name}: what waits for "{called}" is still held: {why}; choose '
+                f"another list in the settings or make it anew, then `onward "
+                f"connections test {name}`; or `onward connections redirect {name} "
+                f'"{called.removeprefix(DELETED)}" LIST`'
+            )
+
+
+@app.command("redirect")
+def redirect(
+    ctx: typer.Context,
+    name: Name,
+    held: Annotated[str, typer.Argument(metavar="HELD", help="Its name or id.")],
+    to: Annotated[str, typer.Argument(metavar="LIST", help="Name or id.")],
+) -> None:
+    """Send what is held for a remote segment that is gone to another one."""
+    from onward.connections.rename import redirect as redirect_
+    from onward.connections.rename import resolve_segment
+    from onward.connections.state import DELETED, read_segments
+    from onward.contract import RemoteSegment
+
+    with open_runtime(ctx) as runtime:
+        state = _state(runtime, name)
+        with runtime.database.write() as transaction:
+            known = read_segments(transaction, state.id)
+            there = [
+                RemoteSegment(id_, called) for id_, called, why in known if not why
+            ]
+            wrong = {
+                id_
+                for id_, called, why in known
+                if why and held in (id_, called, called.removeprefix(DELETED))
+            }
+            if len(wrong) != 1:
+                raise InputError(
+                    f'{name}: nothing is held for "{held}"; '
+                    f"`onward connections list` says what is"
+                )
+            real, problem = resolve_segment(name, to, there)
+            if problem:
+                raise InputError(problem)
+            now = runtime.clock()
+            count = redirect_(transaction, state, wrong.pop(), real, now)
+        called = next(one.name for one in there if one.id == real)
+        say(f'{name}: {count} now {"waits" if count == 1 else "wait"} for "{called}"')
 
 
 @app.command("accept")

@@ -76,7 +76,7 @@ def check(ctx: typer.Context) -> None:
     import os
 
     from onward.config import check_config
-    from onward.doctor import connections_elsewhere
+    from onward.doctor import connections_elsewhere, lists_nobody_has
 
     path = options_of(ctx).path()
     elsewhere = connections_elsewhere(path, os.environ)
@@ -84,5 +84,10 @@ def check(ctx: typer.Context) -> None:
     for problem in problems:
         note(f"{path.name if path else 'environment'}: {problem}")
     if any(problem.stops for problem in problems):
+        raise typer.Exit(1)
+    missing = lists_nobody_has(path, os.environ)
+    for sentence in missing:
+        note(sentence)
+    if missing:
         raise typer.Exit(1)
     say("the rules can work")

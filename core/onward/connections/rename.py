@@ -7,19 +7,24 @@ from datetime import datetime
 from difflib import get_close_matches
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, select, update
 
-from onward import signals
-from onward.connections.state import UNRESOLVED, State
+from onward.connections.state import (
+    DELETED,
+    UNRESOLVED,
+    State,
+    hold_segment,
+    read_segments,
+)
 from onward.contract import RemoteSegment
 from onward.delivery.queue import Wish, enqueue
-from onward.models import Cause, OutcomeRow, Push, table
+from onward.models import Cause, Push, RemoteSegmentRow, table
 from onward.models.delivery import OPEN_STATES
 from onward.runtime import Runtime
 
 pushes = table(Push)
 causes = table(Cause)
-outcomes = table(OutcomeRow)
+remote_segments = table(RemoteSegmentRow)
 
 
 def resolve_segment(
@@ -53,17 +58,20 @@ def rename_waiting(
     state: State,
     segment_id: str,
     segments: Sequence[RemoteSegment],
-) -> list[signals.PushFact]:
+) -> list[str]:
     """Give rows that were queued before the segments were known their real one.
+
+    Those that name a segment the account does not have are held until it has one,
+    or `redirect` sends them elsewhere.
 
     Args:
         segment_id: of the connection's own segment, "" for none.
 
     Returns:
-        What is to be announced: the rows that name a segment nobody has.
+        Why rows are held that were not before.
     """
     now = runtime.clock()
-    failed: list[signals.PushFact] = []
+    held: list[str] = []
     waiting = (
         pushes.c.connection_id == state.id,
         pushes.c.state == "waiting",
@@ -77,51 +85,99 @@ def rename_waiting(
             if wished
             else (segment_id, "")
         )
-        if problem:
-            failed += _fail(transaction, state, queued, problem, now)
+        if not problem:
+            redirect(transaction, state, queued, real, now)
+        elif _hold(transaction, state, queued, problem, now):
+            held.append(problem)
+    return held
+
+
+def release_deleted(
+    transaction: Transaction,
+    runtime: Runtime,
+    state: State,
+    segment_id: str | None,
+    segments: Sequence[RemoteSegment],
+) -> None:
+    """Send what waits for a deleted segment to what stands in its place now.
+
+    That is the one now chosen for the connection, if it was the connection's own,
+    or one that was made anew under the same name.
+
+    Args:
+        segment_id: of the connection's own segment, "" for none; None = nobody can
+            tell, so what waits for it waits until somebody can.
+    """
+    there = {segment.id for segment in segments}
+    for id_, name, why in read_segments(transaction, state.id):
+        if not why or id_ in there:
+            continue
+        if not _waiting(transaction, state, id_):
+            _forget(transaction, state, id_)
+            continue
+        if id_.startswith(UNRESOLVED):
+            continue
+        bare = name.removeprefix(DELETED)
+        same = [segment.id for segment in segments if segment.name == bare]
+        if id_ == state.segment_id:
+            to = UNRESOLVED if segment_id is None else segment_id
+        elif len(same) == 1:
+            to = same[0]
         else:
-            _rename(transaction, state, queued, real, now)
-    return failed
+            continue
+        redirect(transaction, state, id_, to, runtime.clock())
 
 
-def _fail(
+def _hold(
     transaction: Transaction, state: State, queued: str, problem: str, now: datetime
-) -> list[signals.PushFact]:
-    failed = transaction.execute(
+) -> bool:
+    """Hold rows for a segment nobody has; tell whether they were not held before."""
+    transaction.execute(
         update(pushes)
         .where(
             pushes.c.connection_id == state.id,
             pushes.c.state == "waiting",
             pushes.c.segment == queued,
         )
-        .values(
-            state="failed",
-            code="no_such_segment",
-            reason=problem,
-            finished_at=now,
-            due_at=None,
+        .values(code="no_such_segment", reason=problem)
+    )
+    return hold_segment(
+        transaction, state.id, queued, queued.removeprefix(UNRESOLVED), problem, now
+    )
+
+
+def redirect(
+    transaction: Transaction, state: State, queued: str, real: str, now: datetime
+) -> int:
+    """Let rows that wait for one remote segment wait for another.
+
+    Returns:
+        How many there were.
+    """
+    waiting = _waiting(transaction, state, queued)
+    _rename(transaction, state, queued, real, now)
+    _forget(transaction, state, queued)
+    return waiting
+
+
+def _waiting(transaction: Transaction, state: State, segment: str) -> int:
+    count = select(func.count()).where(
+        pushes.c.connection_id == state.id,
+        pushes.c.state == "waiting",
+        pushes.c.segment == segment,
+    )
+    return transaction.execute(count).scalar_one()
+
+
+def _forget(transaction: Transaction, state: State, segment: str) -> None:
+    """Forget that rows for a segment are held."""
+    transaction.execute(
+        delete(remote_segments).where(
+            remote_segments.c.connection_id == state.id,
+            remote_segments.c.id == segment,
+            remote_segments.c.paused_why != "",
         )
-        .returning(pushes.c.id, pushes.c.contact_id)
-    ).all()
-    told = [
-        {
-            "push_id": row.id,
-            "attempt_id": None,
-            "kind": "failed",
-            "code": "no_such_segment",
-            "reason": problem,
-            "at": now,
-        }
-        for row in failed
-    ]
-    if told:
-        transaction.execute(insert(outcomes), told)
-    return [
-        signals.PushFact(
-            row.id, state.name, row.contact_id, "failed", "no_such_segment", problem
-        )
-        for row in failed
-    ]
+    )
 
 
 def _rename(

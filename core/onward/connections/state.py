@@ -23,6 +23,8 @@ remote_segments = table(RemoteSegmentRow)
 
 # A remote segment that could not be resolved yet: "?" + what was asked for.
 UNRESOLVED = "?"
+# What the name of a segment begins with that is not there any more.
+DELETED = "(deleted) "
 
 _BY_ID = select(rows).where(rows.c.id == bindparam("of"))
 _BY_NAME = select(rows).where(rows.c.name == bindparam("called"))
@@ -215,16 +217,8 @@ def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> Non
     """Hold the rows for one remote segment until somebody repairs it."""
     with runtime.database.write() as transaction:
         # The daily reading may have dropped it already.
-        changed = transaction.execute(
-            _PAUSE_SEGMENT(transaction),
-            {
-                "connection_id": state.id,
-                "id": segment,
-                "name": f"(deleted) {segment}",
-                "paused_why": why,
-                "seen_at": runtime.clock(),
-            },
-        ).rowcount
+        name, now = f"{DELETED}{segment}", runtime.clock()
+        changed = hold_segment(transaction, state.id, segment, name, why, now)
     if changed:
         signals.announce(
             signals.connection_paused,
@@ -233,16 +227,23 @@ def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> Non
         )
 
 
-def resume_segment(transaction: Transaction, connection_id: int, segment: str) -> None:
-    """Let the rows for one remote segment go."""
-    transaction.execute(
-        update(remote_segments)
-        .where(
-            remote_segments.c.connection_id == connection_id,
-            remote_segments.c.id == segment,
-        )
-        .values(paused_why="")
-    )
+def hold_segment(
+    transaction: Transaction,
+    connection_id: int,
+    segment: str,
+    name: str,
+    why: str,
+    now: datetime,
+) -> bool:
+    """Note that rows for one remote segment are held; tell whether that is new."""
+    held = {
+        "connection_id": connection_id,
+        "id": segment,
+        "name": name,
+        "paused_why": why,
+        "seen_at": now,
+    }
+    return bool(transaction.execute(_PAUSE_SEGMENT(transaction), held).rowcount)
 
 
 def rest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,8 +15,14 @@ from sqlalchemy import delete, insert, select, update
 from onward import signals
 from onward.api import Api
 from onward.connections.open import Opened, bind_map, open_connection
-from onward.connections.rename import rename_waiting, resolve_segment
+from onward.connections.rename import (
+    release_deleted,
+    rename_waiting,
+    resolve_segment,
+)
 from onward.connections.state import (
+    DELETED,
+    UNRESOLVED,
     State,
     pause,
     read_segments,
@@ -47,6 +54,7 @@ memory = table(Memory)
 pushes = table(Push)
 
 FRESH = timedelta(days=1)
+log = logging.getLogger("onward.connections")
 
 Answered = TypeVar("Answered")
 Named = TypeVar("Named", Account, RemoteSegment, RemoteField)
@@ -103,18 +111,18 @@ def verify_connection(
     found = _foreign(opened, lambda: _ask(runtime, opened, state, renew, accept=accept))
     changed = bool(state.identity) and found.account.identity != state.identity
 
-    def save(transaction: Transaction) -> list[signals.PushFact]:
+    def save(transaction: Transaction) -> list[str]:
         if changed:
             _reset(transaction, state, runtime)
         _save(transaction, runtime, state, found)
         _save_segments(transaction, runtime, state, found.segments)
-        if found.problem:
+        own = None if found.problem else found.segment_id
+        release_deleted(transaction, runtime, state, own, found.segments)
+        if own is None:
             return []
-        return rename_waiting(
-            transaction, runtime, state, found.segment_id, found.segments
-        )
+        return rename_waiting(transaction, runtime, state, own, found.segments)
 
-    _announce(runtime, runtime.database.run(save))
+    _announce(runtime, state, runtime.database.run(save))
     fresh = _fresh(runtime, state)
     if found.problem:
         raise ConfigError(found.problem)
@@ -130,7 +138,7 @@ def verify_connection(
 def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -> State:
     """Read the segments alone, for rows that name one nobody knows yet.
 
-    Those that name none of the account's end as failed.
+    Those that name none of the account's are held.
 
     Raises:
         ConfigError, ServiceError, PluginError: see `verify_connection`.
@@ -142,20 +150,22 @@ def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -
     if problem:
         raise ConfigError(problem)
 
-    def save(transaction: Transaction) -> list[signals.PushFact]:
+    def save(transaction: Transaction) -> list[str]:
         _save_segments(transaction, runtime, state, segments)
         transaction.execute(
             update(rows).where(rows.c.id == state.id).values(segment_id=segment_id)
         )
         return rename_waiting(transaction, runtime, state, segment_id, segments)
 
-    _announce(runtime, runtime.database.run(save))
+    _announce(runtime, state, runtime.database.run(save))
     return _fresh(runtime, state)
 
 
-def _announce(runtime: Runtime, failed: Iterable[signals.PushFact]) -> None:
-    for fact in failed:
-        signals.announce(signals.push_failed, runtime.sender, fact)
+def _announce(runtime: Runtime, state: State, held: Iterable[str]) -> None:
+    for why in held:
+        log.error("%s", why)
+        fact = signals.ConnectionFact(state.name, "no_such_segment", why)
+        signals.announce(signals.connection_paused, runtime.sender, fact)
 
 
 def _foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
@@ -304,6 +314,9 @@ def _save_segments(
     state: State,
     segments: Sequence[RemoteSegment],
 ) -> None:
+    def is_marked(id_: str, name: str) -> bool:
+        return id_.startswith(UNRESOLVED) or name.startswith(DELETED)
+
     now = runtime.clock()
     there = {segment.id for segment in segments}
     paused = {
@@ -317,7 +330,7 @@ def _save_segments(
     )
     kept = [(segment.id, segment.name, "") for segment in segments]
     kept += [
-        (id_, name if name.startswith("(deleted)") else f"(deleted) {name}", why)
+        (id_, name if is_marked(id_, name) else f"{DELETED}{name}", why)
         for id_, (name, why) in paused.items()
     ]
     if kept:

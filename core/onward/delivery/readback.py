@@ -91,7 +91,7 @@ class ReadBack:
         else:
             why = (
                 "it may or may not have arrived, and this service can neither be asked "
-                "nor pushed to twice; look there, then replay or cancel it"
+                "nor pushed to twice; look there, and push it by hand if it is missing"
             )
             self._give_up(doubtful, "unknown", why)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection as Transaction
 
 from onward.clock import utcnow
 from onward.config import Config, check_config, load_config
@@ -14,11 +17,14 @@ from onward.doctor.check import Check, problem, warning
 from onward.doctor.connected import check_connections
 from onward.doctor.machine import check_clock, check_versions
 from onward.doctor.stored import check_database, check_key_file, is_made
+from onward.doctor.targets import unknown_segments
 from onward.errors import OnwardError
 from onward.migrate import HEAD, current_revision
 from onward.plugins import Plugins, load_plugins
 
-__all__ = ["Check", "connections_elsewhere", "examine"]
+__all__ = ["Check", "connections_elsewhere", "examine", "lists_nobody_has"]
+
+Found = TypeVar("Found")
 
 
 def examine(
@@ -68,16 +74,40 @@ def connections_elsewhere(
 
     Rules may name these as well as those of `onward.toml`.
     """
+    return _stored(
+        path,
+        env,
+        lambda transaction, _: [state.name for state in read_all(transaction)],
+        list[str](),
+    )
+
+
+def lists_nobody_has(path: Path | None, env: Mapping[str, str]) -> Sequence[str]:
+    """Return a sentence for each segment a rule or trigger names and no account has."""
+
+    def read(transaction: Transaction, config: Config) -> list[str]:
+        return [f"{of}: {why}" for of, why in unknown_segments(transaction, config)]
+
+    return _stored(path, env, read, list[str]()) or ()
+
+
+def _stored(
+    path: Path | None,
+    env: Mapping[str, str],
+    read: Callable[[Transaction, Config], Found],
+    empty: Found,
+) -> Found | None:
+    """Read something from the database, if it is there and fits; else None."""
     try:
         config = load_config(path, env, connections_elsewhere=None)
         database = Database(config.database_url)
         if not is_made(database):
-            return ()
+            return empty
         try:
             with database.read() as transaction:
                 if current_revision(transaction) != HEAD:
                     return None
-                return [state.name for state in read_all(transaction)]
+                return read(transaction, config)
         finally:
             database.close()
     except Exception:

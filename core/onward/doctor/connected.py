@@ -12,6 +12,7 @@ from onward.connections.listing import Listed, list_connections
 from onward.connections.open import bind_map, make_integration, read_settings
 from onward.database import Database
 from onward.doctor.check import Check, ok, problem, warning
+from onward.doctor.targets import unknown_segments
 from onward.errors import OnwardError
 from onward.models import Connection, Push, table
 from onward.plugins import Plugins
@@ -46,6 +47,9 @@ def check_connections(
             )
         ).one()
     found = [check for one in listed for check in _check(runtime, one)]
+    with database.read() as transaction:
+        for name, message in unknown_segments(transaction, config):
+            found.append(problem(name, message, "correct `segment`, or make the list"))
     known = {one.state.name for one in listed}
     for name in config.connections:
         if name not in known:
@@ -92,7 +96,10 @@ def _check(runtime: Runtime, one: Listed) -> list[Check]:
     except OnwardError as error:
         found.append(problem(name, error.message, "correct the field map"))
     for segment, why in one.paused_segments.items():
-        advice = f"choose another segment, or make it anew and {test}"
+        advice = (
+            f"choose another segment or make it anew, then {test}; or `onward "
+            f"connections redirect {state.name}` sends what waits elsewhere"
+        )
         found.append(problem(name, f"{segment}: {why}", advice))
     if state.verified_at is None:
         found.append(warning(name, "never verified", f"{test} tries it"))
