@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import re
+from itertools import chain
 
 # Steer a terminal, turn text around, or (NUL) are no text for PostgreSQL.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = dict.fromkeys(
+    chain(
+        sorted(set(range(0x20)) - {*b"\t\n\r"}),
+        range(0x7F, 0xA0),
+        range(0x202A, 0x202F),
+        range(0x2066, 0x206A),
+    ),
+    " ",
+)
 
 
 def without_control(text: str) -> str:
     """Return a text with a blank for each control character; lines stay lines."""
-    return _CONTROL.sub(" ", text)
+    return text.translate(_CONTROL)
 
 
 def one_line(text: str) -> str:

@@ -67,6 +67,9 @@ _QUERY = re.compile(
     rf"([?&;][\w.\[\]%-]{{0,64}}(?:{_NAMES})[\w.\[\]%-]{{0,64}}=)[^&;#\s]*",
     re.IGNORECASE,
 )
+_PLAIN_RUN = re.compile("[A-Za-z0-9]+")
+# A run of fewer is in half of all texts.
+_TELLING = 3
 _STANDARD_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -92,6 +95,7 @@ class Redactor:
         self._short = frozenset(values - long)
         self._whole = _whole_values(self._short)
         self._secrets = _any_form(long)
+        self._hints = _hints(long)
         # A mark put in may complete a secret that has asterisks itself.
         self._repeat = any("*" in value for value in long)
         # No way of writing a secret is longer than that, not even as \uXXXX.
@@ -132,6 +136,9 @@ class Redactor:
 
     def _without_secrets(self, text: str) -> str:
         if self._secrets is None:
+            return text
+        # Few texts hold one; looking for a few plain words first is much faster.
+        if self._hints and not any(hint in text for hint in self._hints):
             return text
         text, count = self._secrets.subn(MARK, text)
         while count and self._repeat:  # ends: each mark is shorter than any secret
@@ -226,12 +233,29 @@ def _any_form(secrets: set[str]) -> re.Pattern[str] | None:
         for core in _base64_cores(secret):
             patterns.add((len(core), re.escape(core) + "[A-Za-z0-9+/_=-]*+"))
         raw = _bytes(secret).hex()
-        patterns.add((len(raw), f"(?i:{raw})"))
+        patterns |= {(len(raw), raw), (len(raw), raw.upper())}
         if _odd(secret):
             patterns.add((len(secret), _encoded_form(secret)))
     # The longest first: of two secrets the one that holds the other.
     listed = [pattern for _, pattern in sorted(patterns, reverse=True)]
     return re.compile("|".join(listed)) if listed else None
+
+
+def _hints(secrets: set[str]) -> list[str]:
+    """Return texts of which one stands in every text that holds a secret.
+
+    Returns:
+        Nothing when there is no such text for one of them.
+    """
+    found: set[str] = set()
+    for secret in secrets:
+        longest = max(_PLAIN_RUN.findall(secret), key=len, default="")
+        if len(longest) < _TELLING:
+            return []
+        raw = _bytes(secret).hex()
+        # No form changes letters and digits, but hex and base64.
+        found |= {longest, *_base64_cores(secret), raw, raw.upper()}
+    return sorted(found)
 
 
 def _whole_values(secrets: Iterable[str]) -> re.Pattern[str] | None:

@@ -137,6 +137,7 @@ def prepare(database: Database, rules: Rules, rows: Sequence[Claimed]) -> Prepar
         known = _load(transaction, rules, rows)
     mapped: list[_Mapped] = []
     off = switched_off(rules.state)
+    ask = rules.plugins.has_before_push
     for row in rows:
         facts = known.people.get(row.contact_id)
         gone = _gone(facts)
@@ -147,7 +148,7 @@ def prepare(database: Database, rules: Rules, rows: Sequence[Claimed]) -> Prepar
         else:
             facts["event"] = known.events.get(row.id, {})
             stops = known.stops.get(row.contact_id, ())
-            one = _map(rules, row, facts, stops, done)
+            one = _map(rules, row, facts, stops, done, ask=ask)
             if one is not None:
                 mapped.append(one)
     other = _stops_of_other_addresses(database, mapped, known.people)
@@ -275,8 +276,14 @@ def _map(
     facts: Facts,
     stops: Sequence[Stop],
     done: Prepared,
+    *,
+    ask: bool,
 ) -> _Mapped | None:
-    """Return what would be sent; None when the row ended or waits."""
+    """Return what would be sent; None when the row ended or waits.
+
+    Args:
+        ask: whether any plugin wants to see drafts.
+    """
     stop = _blocking(rules, stops) if stops else None
     if stop is not None:
         done.decided[row.id] = _skipped(row, "suppressed", words_for(stop))
@@ -289,7 +296,7 @@ def _map(
             done.waiting.append(row.id)
         return None
     fields = mapped.fields
-    if rules.plugins.has_before_push:
+    if ask:
         changed = _ask_hooks(rules, row, fields, done)
         if changed is None:
             return None
