@@ -113,7 +113,9 @@ class ThreeCalls(_ToDummy):
         answer = api.post("subscriptions", wished[: len(batch)]).json()
         on_list = {row["contactId"] for row in answer["subscriptions"]}
         for item, remote_id in zip(batch, ids, strict=False):
-            yield item.delivered(remote_id, on_segment=remote_id in on_list)
+            # The dummy's ids are the same for every batch; a service's are not.
+            own = f"{remote_id}-{item.push_id}"
+            yield item.delivered(own, on_segment=remote_id in on_list)
 
 
 def plugins() -> Plugins:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, select
+from sqlalchemy import Connection, select
 
+from onward.among import ForEach
 from onward.contacts.fields import TEXT_FIELDS
 from onward.contacts.suppress import find_suppressions
 from onward.models import (
@@ -25,17 +26,20 @@ segments = table(Segment)
 
 CHUNK = 500  # stays below every database's limit of parameters
 
-_IDS: BindParameter[int] = bindparam("ids", expanding=True)
-_TAGS = (
-    select(tags.c.contact_id, tags.c.tag)
-    .where(tags.c.contact_id.in_(_IDS))
-    .order_by(tags.c.contact_id, tags.c.tag)
+_TAGS = ForEach(
+    lambda among: (
+        select(tags.c.contact_id, tags.c.tag)
+        .where(among(tags.c.contact_id, "ids"))
+        .order_by(tags.c.contact_id, tags.c.tag)
+    )
 )
-_SEGMENTS = (
-    select(memberships.c.contact_id, segments.c.name)
-    .join(segments, segments.c.id == memberships.c.segment_id)
-    .where(memberships.c.contact_id.in_(_IDS))
-    .order_by(memberships.c.contact_id, segments.c.name)
+_SEGMENTS = ForEach(
+    lambda among: (
+        select(memberships.c.contact_id, segments.c.name)
+        .join(segments, segments.c.id == memberships.c.segment_id)
+        .where(among(memberships.c.contact_id, "ids"))
+        .order_by(memberships.c.contact_id, segments.c.name)
+    )
 )
 TEXT_NAMES = tuple(field.name for field in TEXT_FIELDS)
 
@@ -47,14 +51,14 @@ _ALWAYS = frozenset({"id", "email", "merged_into", "erased_at"})
 
 
 @lru_cache(maxsize=64)
-def _select(only: frozenset[str] | None) -> Select[Any]:
-    if only is None:
-        return select(contacts).where(contacts.c.id.in_(_IDS))
-    wanted = _ALWAYS | only
-    if not only <= set(contacts.c.keys()):
-        wanted |= {"custom"}
-    columns = [column for column in contacts.c if column.key in wanted]
-    return select(*columns).where(contacts.c.id.in_(_IDS))
+def _select(only: frozenset[str] | None) -> ForEach:
+    columns = list(contacts.c)
+    if only is not None:
+        wanted = _ALWAYS | only
+        if not only <= set(contacts.c.keys()):
+            wanted |= {"custom"}
+        columns = [column for column in columns if column.key in wanted]
+    return ForEach(lambda among: select(*columns).where(among(contacts.c.id, "ids")))
 
 
 def load_facts(
@@ -79,7 +83,7 @@ def load_facts(
     found: dict[int, Facts] = {}
     for start in range(0, len(ids), CHUNK):
         part = list(ids[start : start + CHUNK])
-        result = connection.execute(_select(only), {"ids": part})
+        result = connection.execute(_select(only)(connection), {"ids": part})
         names = tuple(result.keys())
         for row in result:
             facts = dict(zip(names, row, strict=True))
@@ -99,9 +103,9 @@ def load_facts(
 def _add_lists(
     connection: Connection, found: dict[int, Facts], ids: Sequence[int]
 ) -> None:
-    for contact_id, tag in connection.execute(_TAGS, {"ids": ids}):
+    for contact_id, tag in connection.execute(_TAGS(connection), {"ids": ids}):
         found[contact_id]["tags"].append(tag)
-    for contact_id, name in connection.execute(_SEGMENTS, {"ids": ids}):
+    for contact_id, name in connection.execute(_SEGMENTS(connection), {"ids": ids}):
         found[contact_id]["segments"].append(name)
     people = {contact_id: [found[contact_id]["email"] or ""] for contact_id in ids}
     for contact_id, stops in find_suppressions(connection, people).items():
