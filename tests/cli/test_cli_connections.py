@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import sqlite3
+import subprocess
 from typing import Any
 
 import pytest
@@ -233,6 +236,96 @@ def test_without_a_key_nobody_is_asked(bare: Place) -> None:
     assert ran.status == 1
     assert "secrets cannot be stored" in ran.err
     assert bare.sim.requests == []
+
+
+def test_a_lost_key_costs_the_passwords_and_nothing_else(bare: Place) -> None:
+    """Every command names the way out, and what waited goes when it was taken."""
+    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
+    bare.good("fire", "seen", "--email", "ana@shop.example")
+    bare.good("push", "ana@shop.example", "--to", "icontact")
+    key = bare.path / "onward.key"
+    key.rename(bare.path / "k")
+
+    doctor = bare.run("doctor").out
+    made = bare.good("init").out
+    tried = bare.run("connections", "test", "icontact")
+    again = bare.run("connections", "add", "icontact", "--name", "icontact")
+    bare.good("deliver")
+
+    command = "`onward connections set icontact`"
+    assert "PROBLEM  secret key: " in doctor
+    told = {"doctor": doctor, "init": made, "test": tried.err, "add": again.err}
+    assert [name for name, text in told.items() if command not in text] == []
+    assert "was sealed with key" in made
+    assert (tried.status, again.status) == (1, 1)
+    wrong = bare.run("connections", "set", "icontact", "--set", "password=wrong")
+    assert (wrong.status, wrong.err.splitlines()[0]) == (1, NOT_CONNECTED)
+    set_ = bare.good("connections", "set", "icontact", "--set", f"password={PASSWORD} ")
+    assert set_.out.startswith("icontact: changed and verified, ")
+    bare.good("deliver")
+    [row] = bare.good("deliveries", "--json").json
+    assert (row["state"], row["reason"]) == ("delivered", "")
+    assert bare.sim.folder().on_list("VIP") == {"ana@shop.example"}
+
+
+def test_on_a_terminal_secrets_are_asked_for(
+    bare: Place, stop: list[subprocess.Popen[str]]
+) -> None:
+    """`set` with a name alone asks for the secrets, and shows none of them."""
+    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
+    bare.sim.password = "anew"
+    ours, theirs = pty.openpty()
+    streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    asked = bare.start(
+        "connections", "set", "icontact", start_new_session=True, **streams
+    )
+    stop.append(asked)
+    os.close(theirs)
+    said = ""
+    while not said.endswith("API-specific password: "):
+        said += os.read(ours, 1000).decode()
+
+    os.write(ours, b"anew\n")
+
+    while "verified" not in said:
+        said += os.read(ours, 1000).decode()
+    assert asked.wait() == 0
+    os.close(ours)
+    assert "anew" not in said
+    bare.good("connections", "test", "icontact")
+
+
+def test_a_change_is_verified_before_it_is_saved(bare: Place) -> None:
+    """Another account, address or nonsense is refused; another list is taken."""
+    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
+    bare.sim.add_account("600100", ["9900"])
+    bare.sim.folder("600100", "9900").add_list("VIP")
+    before = rows(bare, "connection")
+
+    def refused(*options: str) -> str:
+        ran = bare.run("connections", "set", "icontact", *options)
+        assert ran.status == 1
+        assert rows(bare, "connection") == before
+        return ran.err
+
+    other = ("--set", "account_id=600100", "--set", "client_folder_id=9900")
+    elsewhere = "api_url=https://icontact.example/icp"
+    assert "nothing was saved: `onward connections add icontact`" in refused(*other)
+    assert "give its secrets with the new address" in refused("--set", elsewhere)
+    assert 'there is no setting "colour"' in refused("--set", "colour=red")
+    assert 'no remote segment "Vip list"' in refused("--segment", "Vip list")
+    assert "`onward connections set icontact --set password=…`" in refused()
+    bare.good("connections", "set", "icontact", "--segment", "Newsletter")
+    [listed] = bare.good("connections", "--json").json
+    assert (listed["segment"], listed["status"]) == ("Newsletter", "active")
+
+
+def test_a_declared_connection_is_changed_in_the_file(place: Place) -> None:
+    """What onward.toml declares is not changed behind its back."""
+    ran = place.run("connections", "set", "icontact", "--set", "password=x")
+
+    assert ran.status == 1
+    assert "change [connections.icontact] there" in ran.err
 
 
 def test_removing_cancels_what_waits(bare: Place) -> None:

@@ -49,7 +49,7 @@ def add(
     if asking:
         for field, what in described.items():
             if field not in settings:
-                _ask(settings, field, what, hidden=field in secrets)
+                ask_setting(settings, field, what, hidden=field in secrets)
     called = name or default_name(runtime, integration)
     told: set[str] = set()
     while True:
@@ -80,9 +80,10 @@ def add(
             return state
 
 
-def _ask(
+def ask_setting(
     settings: dict[str, str], field: str, what: FieldInfo, *, hidden: bool
 ) -> None:
+    """Ask for one setting, with its help, and put the answer to the others."""
     extra = what.json_schema_extra
     texts = cast("dict[str, object]", extra) if isinstance(extra, dict) else {}
     note("")
@@ -126,7 +127,7 @@ def _mend(
             note(f"Which {what.title or field}?")
             settings[field] = choose(offered)
         elif field in secrets:
-            _ask(settings, field, what, hidden=True)
+            ask_setting(settings, field, what, hidden=True)
         else:
             kept = settings.get(field, "" if what.is_required() else what.default)
             settings[field] = str(

@@ -18,12 +18,22 @@ from onward.cli.printing import (
 from onward.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onward.connections.listing import Listed
     from onward.connections.state import State
     from onward.runtime import Runtime
 
 app = typer.Typer(help="The accounts contacts are pushed to.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the connection.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SETTING=VALUE", help="May be repeated."),
+]
+Segment = Annotated[str, typer.Option(help="Where contacts go there: name or id.")]
+NoSegment = Annotated[
+    bool, typer.Option("--no-segment", help="Put them nowhere in particular.")
+]
 
 
 @app.callback()
@@ -92,31 +102,43 @@ def add(
     ctx: typer.Context,
     integration: Annotated[str, typer.Argument(metavar="INTEGRATION")],
     name: Annotated[str, typer.Option(help="What to call the connection.")] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SETTING=VALUE", help="May be repeated."),
-    ] = None,
-    segment: Annotated[
-        str, typer.Option(help="Where contacts go there: name or id.")
-    ] = "",
-    no_segment: Annotated[
-        bool, typer.Option("--no-segment", help="Put them nowhere in particular.")
-    ] = False,
+    settings: Settings = None,
+    segment: Segment = "",
+    no_segment: NoSegment = False,
 ) -> None:
     """Connect an account: asks, verifies, and only then saves."""
     from onward.cli.adding import add as add_asking
 
-    given: dict[str, str] = {}
-    for entry in settings or ():
-        key, mark, value = entry.partition("=")
-        if not mark:
-            raise InputError(f'"{entry}" is no setting; write --set name=value')
-        given[key.strip()] = value
+    given = _given(settings)
     with open_runtime(ctx) as runtime:
         add_asking(
             runtime,
             integration,
             name=name,
+            given=given,
+            segment=False if no_segment else segment or None,
+        )
+
+
+@app.command("set")
+def set_(
+    ctx: typer.Context,
+    name: Name,
+    settings: Settings = None,
+    segment: Segment = "",
+    no_segment: NoSegment = False,
+) -> None:
+    """Change settings of a connection; asks for its secrets when none is named.
+
+    Verifies first and saves only then; what waits for it goes on waiting.
+    """
+    from onward.cli.changing import change
+
+    given = _given(settings)
+    with open_runtime(ctx) as runtime:
+        change(
+            runtime,
+            _state(runtime, name),
             given=given,
             segment=False if no_segment else segment or None,
         )
@@ -270,6 +292,16 @@ def remove(
         say(f"{name}: removed")
         if cancelled:
             note(f"{cancelled} waiting pushes were cancelled")
+
+
+def _given(entries: Sequence[str] | None) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for entry in entries or ():
+        key, mark, value = entry.partition("=")
+        if not mark:
+            raise InputError(f'"{entry}" is no setting; write --set name=value')
+        given[key.strip()] = value
+    return given
 
 
 def _state(runtime: Runtime, name: str) -> State:

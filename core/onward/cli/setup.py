@@ -98,6 +98,7 @@ def verify_all(runtime: Runtime) -> list[tuple[str, str]]:
 
     Refused ones are paused, as they would be at their first delivery.
     """
+    from onward.connections.open import stored_secrets
     from onward.connections.state import read_all, read_state
     from onward.connections.verify import is_fresh, verify_or_pause
     from onward.errors import ServiceError
@@ -106,7 +107,9 @@ def verify_all(runtime: Runtime) -> list[tuple[str, str]]:
         states = read_all(transaction)
     found: list[tuple[str, str]] = []
     for state in states:
-        if not state.enabled or is_fresh(runtime, state):
+        if not state.enabled or (
+            is_fresh(runtime, state) and not stored_secrets(runtime, state)[1]
+        ):
             continue
         try:
             fresh = verify_or_pause(runtime, state)

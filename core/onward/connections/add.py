@@ -12,12 +12,11 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import insert, select, update
 
 from onward.connections.open import make_integration, open_with
+from onward.connections.rehearse import rehearsal
 from onward.connections.state import State, read_all, read_segments, read_state
 from onward.connections.verify import verify_connection
 from onward.contract import RemoteSegment
-from onward.database import Database
 from onward.errors import ConfigError, InputError, OnwardError
-from onward.migrate import prepare_database
 from onward.models import Connection, Memory, RemoteSegmentRow, table
 from onward.runtime import Runtime
 
@@ -86,16 +85,10 @@ def add_connection(runtime: Runtime, draft: Draft) -> State:
     if secret:
         # Before anybody is asked anything: is there a key at all?
         runtime.vault().encrypt("", "")
-    scratch, of = _scratch(runtime, draft)
-    try:
+    with rehearsal(runtime) as scratch:
+        of = _insert(runtime, scratch, draft)
         _verify(scratch, of, draft)
         return _save(runtime, scratch, of, draft, secret)
-    finally:
-        for opened in scratch.opened.values():
-            client = getattr(opened, "client", None)
-            if client is not None:
-                client.close()
-        scratch.database.close()
 
 
 def _check_name(runtime: Runtime, draft: Draft) -> None:
@@ -108,37 +101,16 @@ def _check_name(runtime: Runtime, draft: Draft) -> None:
         taken = any(state.name == draft.name for state in read_all(transaction))
     if taken or draft.name in runtime.config.connections:
         raise InputError(
-            f'there is a connection "{draft.name}" already; give the new one another '
-            "name with --name"
+            f'there is a connection "{draft.name}" already; change that one with '
+            f"`onward connections set {draft.name}`, or give the new one another name "
+            "with --name"
         )
 
 
-def _scratch(runtime: Runtime, draft: Draft) -> tuple[Runtime, int]:
-    """Return a copy of the world in memory, with the new row in it.
-
-    The other connections are in it too: two of one account are refused.
-    """
-    database = Database("sqlite://")
-    prepare_database(database)
-    with runtime.database.read() as transaction:
-        others = [dict(row) for row in transaction.execute(select(rows)).mappings()]
-    with database.write() as transaction:
-        if others:
-            transaction.execute(insert(rows), others)
-        of = transaction.execute(
-            insert(rows).values(**_values(runtime, draft)).returning(rows.c.id)
-        ).scalar_one()
-    scratch = Runtime(
-        runtime.config,
-        database,
-        runtime.plugins,
-        env=runtime.env,
-        clock=runtime.clock,
-        sleep=runtime.sleep,
-        transport=runtime.transport,
-        sender=runtime.sender,
-    )
-    return scratch, int(of)
+def _insert(runtime: Runtime, scratch: Runtime, draft: Draft) -> int:
+    with scratch.database.write() as transaction:
+        row = insert(rows).values(**_values(runtime, draft)).returning(rows.c.id)
+        return int(transaction.execute(row).scalar_one())
 
 
 def _values(runtime: Runtime, draft: Draft) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from onward.memory import Memory
 from onward.redact import Redactor
 from onward.runtime import Runtime
 from onward.transport import make_transport
+from onward.vault import KeyLost
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
@@ -137,19 +138,38 @@ def _missing(name: str, variables: Sequence[str]) -> str:
     )
 
 
+def stored_secrets(
+    runtime: Runtime, state: State
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the stored secrets by name, and why others cannot be read."""
+    opened: dict[str, str] = {}
+    lost: dict[str, str] = {}
+    vault = runtime.vault() if state.secrets else None
+    for name, token in state.secrets.items():
+        if vault is None:
+            break
+        try:
+            opened[name] = vault.decrypt(token, f"connection:{state.id}:{name}")
+        except KeyLost as error:
+            lost[name] = error.message
+    return opened, lost
+
+
 def read_settings(runtime: Runtime, state: State) -> dict[str, Any]:
     """Return the raw settings of a connection, secrets included.
 
     Raises:
-        ConfigError: a variable is missing, or a secret cannot be decrypted.
+        ConfigError: a variable is missing.
+        KeyLost: a secret cannot be decrypted.
     """
     if not state.declared:
-        vault = runtime.vault() if state.secrets else None
-        opened = {
-            name: vault.decrypt(token, f"connection:{state.id}:{name}")
-            for name, token in state.secrets.items()
-            if vault is not None
-        }
+        opened, lost = stored_secrets(runtime, state)
+        if lost:
+            raise KeyLost(
+                f"{state.name}: {next(iter(lost.values()))} with `onward connections "
+                f"set {state.name}`, which asks for it (without a terminal add "
+                f"{' '.join(f'--set {one}=…' for one in lost)})"
+            )
         return {**state.settings, **opened}
     declared = runtime.config.connections.get(state.name)
     if declared is None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from onward.config import Config
 from onward.database import Database
 from onward.doctor.check import Check, ok, problem, warning
 from onward.migrate import HEAD, current_revision
-from onward.models import Push, table
+from onward.models import Connection, Push, table
 from onward.runtime import KEY_FILE
 
 # File systems that do not keep SQLite's locks: two machines corrupt the file.
@@ -59,6 +59,18 @@ def check_key_file(
     try:
         mode = stat.S_IMODE(key.stat().st_mode)
     except FileNotFoundError:
+        sealed = () if given else _with_secrets(database)
+        if sealed:
+            again = f"onward connections set {sealed[0]}"
+            return [
+                problem(
+                    "secret key",
+                    f"{key} is not there, and the stored secrets of "
+                    f"{', '.join(sealed)} cannot be read without it",
+                    f"put it back; if it is lost: `onward init`, then `{again}` asks "
+                    "for them",
+                )
+            ]
         where = "ONWARD_SECRET_KEY" if given else "none, and none is needed yet"
         return [ok("secret key", where)]
     except OSError as error:
@@ -73,6 +85,21 @@ def check_key_file(
             )
         ]
     return [ok("secret key", str(key))]
+
+
+def _with_secrets(database: Database) -> Sequence[str]:
+    """Return the names of the connections that have stored secrets."""
+    if not is_made(database):
+        return ()
+    connections = table(Connection)
+    named = select(connections.c.name, connections.c.secrets)
+    try:
+        with database.read() as transaction:
+            found = transaction.execute(named.order_by(connections.c.name)).all()
+    except (SQLAlchemyError, sqlite3.Error):
+        # What is wrong with the database has a check of its own.
+        return ()
+    return [row.name for row in found if row.secrets]
 
 
 def is_made(database: Database) -> bool:
