@@ -225,10 +225,36 @@ def test_second_process_is_told_to_wait(app: TestApp) -> None:
 
     assert refused.value.message == (
         "the trigger hot is being applied by another process; wait for it, or stop it "
-        "with `onward triggers cancel hot`"
+        "with `onward triggers cancel hot`. If that process was killed, this can go on "
+        f"at {held.until:%H:%M:%S} UTC at the latest, and at once after the cancel"
     )
     held.release()
     assert apply_trigger(app.runtime, "hot").fired == 25
+
+
+def test_cancel_ends_the_lease_of_one_that_was_killed(app: TestApp) -> None:
+    """After a cancel it starts at once, whoever held the lease; once for each."""
+
+    def killed(_done: int) -> None:
+        # The lease is what a killed process leaves behind.
+        assert cancel_trigger(app.runtime, "hot") is True
+        assert apply_trigger(app.runtime, "hot", batch=10).fired == 15
+
+    first = apply_trigger(app.runtime, "hot", batch=10, on_progress=killed)
+
+    assert (first.fired, first.cancelled) == (10, True)
+    assert set(fired_for(app.runtime.database).values()) == {1}
+    assert take(app.runtime.database, "apply:hot", LEASE, app.clock) is not None
+    assert cancel_trigger(app.runtime, "hot") is True
+    assert cancel_trigger(app.runtime, "hot") is False
+
+
+def test_cancel_of_an_unknown_trigger_is_refused(app: TestApp) -> None:
+    """A mistyped key is answered with the known ones, as by apply."""
+    with pytest.raises(InputError, match='no point trigger "hit"; there are: hot'):
+        cancel_trigger(app.runtime, "hit")
+
+    assert cancel_trigger(app.runtime, "off") is False
 
 
 def test_process_that_slept_past_its_lease_stops(app: TestApp) -> None:

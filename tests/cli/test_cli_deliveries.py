@@ -313,6 +313,9 @@ def test_a_trigger_is_applied_to_existing_contacts(ruled: Place) -> None:
     assert [row["email"] for row in rows] == ["ana@shop.example"]
     assert ruled.run("triggers", "apply", "nothing").status == 1
     assert ruled.good("triggers", "cancel", "hot").err == "hot: no apply is running\n"
+    unknown = ruled.run("triggers", "cancel", "nothing")
+    assert (unknown.status, unknown.out) == (1, "")
+    assert 'there is no point trigger "nothing"; there are: hot' in unknown.err
 
 
 @pytest.mark.parametrize(

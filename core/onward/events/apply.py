@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from onward.config.model import PointTrigger
 from onward.contacts.upsert import add_to_segments
-from onward.delivery.lease import Held, take
+from onward.delivery.lease import Held, held_until, take
 from onward.delivery.queue import BACKFILL, Wish, enqueue
 from onward.errors import Fenced, InputError
 from onward.events.action import Recorded
@@ -19,16 +19,18 @@ from onward.events.announce import announce_recorded
 from onward.events.points import Fired, claim_once, trigger_claim
 from onward.events.rulebook import Targets
 from onward.failpoints import failpoint
-from onward.models import Claim, Contact, Job, table
+from onward.models import Claim, Contact, Job, Lease, table
 from onward.runtime import Runtime
 
 contacts = table(Contact)
 claims = table(Claim)
 jobs = table(Job)
+leases = table(Lease)
 
 KIND = "apply"
 BATCH = 200
 LEASE = timedelta(seconds=60)
+TICK = timedelta(microseconds=1)
 
 _CLAIMED = (
     select(claims.c.key)
@@ -78,6 +80,12 @@ _CANCEL = (
     .where(jobs.c.kind == KIND, jobs.c.key == bindparam("named"))
     .where(jobs.c.state == "running")
     .values(state="cancelled", finished_at=bindparam("moment"))
+)
+_END_LEASE = (
+    update(leases)
+    .where(leases.c.name == bindparam("held"))
+    .where(leases.c.until >= bindparam("now", type_=leases.c.until.type))
+    .values(until=bindparam("past"))
 )
 
 
@@ -135,12 +143,9 @@ def apply_trigger(
     trigger = _trigger(runtime, key)
     if dry_run:
         return Applied(key, _count(runtime, trigger), dry_run=True)
-    held = take(runtime.database, f"{KIND}:{key}", LEASE, runtime.clock)
+    held = take(runtime.database, _lease(key), LEASE, runtime.clock)
     if held is None:
-        raise InputError(
-            f"the trigger {key} is being applied by another process; wait for it, or "
-            f"stop it with `onward triggers cancel {key}`"
-        )
+        raise InputError(_busy(runtime, key))
     try:
         return _Work(runtime, trigger, held, batch, on_progress).run()
     except Fenced:
@@ -153,13 +158,41 @@ def apply_trigger(
 
 
 def cancel_trigger(runtime: Runtime, key: str) -> bool:
-    """Stop applying a trigger at the next batch; False when nobody does."""
+    """Stop applying a trigger at the next batch; False when nobody does.
+
+    Afterwards it can be applied at once, also when the process that did was
+    killed: one that lives can write nothing more for its cancelled job.
+
+    Raises:
+        InputError: there is no such trigger.
+    """
 
     def work(transaction: Transaction) -> bool:
-        row = {"named": key, "moment": runtime.clock()}
-        return transaction.execute(_CANCEL, row).rowcount > 0
+        now = runtime.clock()
+        row = {"named": key, "moment": now}
+        cancelled = transaction.execute(_CANCEL, row).rowcount > 0
+        lease = {"held": _lease(key), "now": now, "past": now - TICK}
+        return transaction.execute(_END_LEASE, lease).rowcount > 0 or cancelled
 
-    return runtime.database.run(work)
+    cancelled = runtime.database.run(work)
+    if not cancelled:
+        # One that was taken out of the file meanwhile is stopped all the same.
+        _known(runtime, key)
+    return cancelled
+
+
+def _busy(runtime: Runtime, key: str) -> str:
+    until = held_until(runtime.database, _lease(key))
+    latest = f" at {until:%H:%M:%S} UTC at the latest" if until else ""
+    return (
+        f"the trigger {key} is being applied by another process; wait for it, or stop "
+        f"it with `onward triggers cancel {key}`. If that process was killed, this can "
+        f"go on{latest}, and at once after the cancel"
+    )
+
+
+def _lease(key: str) -> str:
+    return f"{KIND}:{key}"
 
 
 class _Work:
@@ -265,16 +298,21 @@ class _Work:
         return seen, Recorded([], fired=fired, queued=queued)
 
 
-def _trigger(runtime: Runtime, key: str) -> PointTrigger:
+def _known(runtime: Runtime, key: str) -> PointTrigger:
     known = {trigger.key: trigger for trigger in runtime.config.point_triggers}
     if key not in known:
         there_are = ", ".join(sorted(known)) or "none"
         raise InputError(f'there is no point trigger "{key}"; there are: {there_are}')
-    if not known[key].enabled:
+    return known[key]
+
+
+def _trigger(runtime: Runtime, key: str) -> PointTrigger:
+    trigger = _known(runtime, key)
+    if not trigger.enabled:
         raise InputError(
             f"the trigger {key} is switched off; set enabled = true to apply it"
         )
-    return known[key]
+    return trigger
 
 
 def _count(runtime: Runtime, trigger: PointTrigger) -> int:
