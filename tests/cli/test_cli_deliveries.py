@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -262,6 +263,41 @@ def test_pushing_by_hand(ruled: Place) -> None:
     assert sent.out == "ana@shop.example delivered\n"
     assert again.out.startswith("ana@shop.example unchanged")
     assert forced.out.startswith("ana@shop.example ")
+
+
+def test_an_old_error_is_not_told_as_a_new_one(ruled: Place) -> None:
+    """--now says when nothing was tried: it rests, waits for a retry, or is held."""
+    ruled.good("connections", "test", "icontact")
+    fire(ruled, "ana@shop.example", form="poll")
+    push = ("push", "ana@shop.example", "--to", "icontact", "--now")
+    ruled.sim.fail("status", times=50, status=503)
+
+    def sql(statement: str, *values: object) -> None:
+        with sqlite3.connect(ruled.path / "onward.db") as database:
+            database.execute(statement, values)
+        database.close()
+
+    first = ruled.run(*push)
+    asked = len(ruled.sim.requests)
+    rests = ruled.run(*push)
+    sql("UPDATE connection SET rest_until = NULL, rest_step = 0")
+    sql("UPDATE push SET due_at = '2099-01-01 00:00:00.000000', tries = 2")
+    later = ruled.run(*push)
+    ruled.good("connections", "pause", "icontact", "--why", "audit")
+    held = ruled.run(*push)
+
+    assert "not tried" not in first.out
+    assert "not tried now; the connection rests until 20" in rests.out
+    assert "503" in rests.out
+    waits = "not tried now; due 2099-01-01 00:00:00 UTC, after 2 failed tries: "
+    assert waits in later.out
+    assert "the connection is paused: audit" in held.out
+    assert [one.status for one in (first, rests, later, held)] == [1, 1, 1, 1]
+    assert len(ruled.sim.requests) == asked
+    ruled.sim.clear_faults()
+    ruled.good("connections", "resume", "icontact")
+    sql("UPDATE push SET due_at = created_at")
+    assert ruled.good(*push).out == "ana@shop.example delivered\n"
 
 
 def test_rules_are_listed_and_checked(ruled: Place) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,25 +59,41 @@ def push_now(
     force: bool = False,
 ) -> bool:
     """Push and deliver; tell whether the service has all of them now."""
-    from onward.connections.state import named
+    from onward.connections.state import named, read_segments
     from onward.delivery.listing import delivery_document, read_deliveries
+    from onward.why.waiting import tried_since, what_it_waits_for
 
     rows = app.push(to=to, emails=emails, segment=segment or None, force=force)
     with app.runtime.database.read() as transaction:
         state = named(transaction, to)
-    if state.paused_code:
-        note(f"{to} is paused: {state.paused_why}")
+    began = app.runtime.clock()
     done = app.deliver(only=[state.id])
     for until, why in done.resting.values():
         note(f"{to} rests until {until:%Y-%m-%d %H:%M:%S} UTC: {why}" if until else why)
     good = True
+    now = app.runtime.clock()
     with app.runtime.database.read() as transaction:
-        for one in map(delivery_document, read_deliveries(transaction, ids=rows)):
+        state = named(transaction, to)
+        paused = {id_: why for id_, _, why in read_segments(transaction, state.id)}
+        tried = tried_since(transaction, rows, began)
+        for row in read_deliveries(transaction, ids=rows):
+            one = delivery_document(row)
             good = good and one["state"] in ("delivered", "unchanged")
-            reason = f": {one['reason']}" if one["reason"] else ""
-            code = f" ({one['code']})" if one["code"] not in ("", one["state"]) else ""
-            say(f"{one['email']} {one['state']}{code}{reason}")
+            waits = ""
+            if one["state"] == "waiting":
+                waits = what_it_waits_for(row, state, paused, {}, now)
+            say(_outcome(one, waits, tried=row["id"] in tried))
     return good
+
+
+def _outcome(one: Mapping[str, Any], waits: str, *, tried: bool) -> str:
+    """Return what became of a push; an old error is not told as a new one."""
+    reason = one["reason"]
+    if waits and not tried:
+        last = f"; the last try ended: {reason}" if reason not in waits else ""
+        return f"{one['email']} not tried now; {waits}{last}"
+    code = f" ({one['code']})" if one["code"] not in ("", one["state"]) else ""
+    return f"{one['email']} {one['state']}{code}{f': {reason}' if reason else ''}"
 
 
 def print_preview(shown: Preview) -> None:

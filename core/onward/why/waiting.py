@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
@@ -12,9 +12,10 @@ from onward.connections.state import UNRESOLVED, State
 from onward.contract import Limit
 from onward.delivery.queue import LIVE
 from onward.limiter import windows_for
-from onward.models import Limiter, table
+from onward.models import Limiter, OutcomeRow, table
 
 limiters = table(Limiter)
+outcomes = table(OutcomeRow)
 
 
 def what_it_waits_for(
@@ -58,6 +59,18 @@ def what_it_waits_for(
     if full:
         return f"the limit of calls is used up until {_when(max(full))}"
     return "for a worker; it is due now (`onward deliver` sends it)"
+
+
+def tried_since(
+    transaction: Transaction, ids: Collection[int], moment: datetime
+) -> frozenset[int]:
+    """Return those of these pushes that something became of since then."""
+    found = transaction.execute(
+        select(outcomes.c.push_id).where(
+            outcomes.c.push_id.in_(ids), outcomes.c.at >= moment
+        )
+    )
+    return frozenset(found.scalars())
 
 
 def limited_until(
