@@ -44,6 +44,21 @@ def test_a_file_of_the_wrong_kind_ends_2(place: Place, text: str) -> None:
     assert place.good("contacts", "--json").json == []
 
 
+def test_where_refused_lines_go_is_checked_first(place: Place) -> None:
+    """A place that cannot be written is said before anything is imported."""
+    place.write("people.csv", "email\nana@shop.example\n")
+    bad = str(place.path / "nowhere" / "bad.csv")
+
+    ran = place.run("contacts", "import", "people.csv", "--refused", bad)
+
+    said = f"{bad} cannot be written: No such file or directory\n"
+    assert (ran.status, ran.out, ran.err) == (1, "", said)
+    assert place.good("contacts", "--json").json == []
+    place.run("contacts", "import", "people.txt", "--refused", "bad.csv")
+    assert not (place.path / "bad.csv").exists()
+    place.good("contacts", "import", "people.csv", "--refused", "bad.csv")
+
+
 def test_columns_may_be_mapped_and_refused_lines_kept(place: Place) -> None:
     """--map says where a column goes, --refused writes down what was not taken."""
     place.write("people.csv", "Adres,Plaats\nana@shop.example,Köln\nx,Ulm\n")

@@ -94,6 +94,8 @@ def import_(
         if not mark:
             raise InputError(f'"{entry}" maps nothing; write --map "Column=field"')
         mapping[column] = field
+    if refused is not None:
+        _check_writable(refused)
     with open_app(ctx) as app_, progress(f"importing {file.name}") as advance:
         read = 0
 
@@ -119,6 +121,18 @@ def import_(
     if refused is not None:
         say(f"wrote {summary.write_refused(refused)} refused lines to {refused}")
     raise typer.Exit(summary.exit_code)
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the import, not after it, and leave no empty file behind."""
+    there = path.exists()
+    try:
+        with path.open("a", encoding="utf-8"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _tell(summary: ImportSummary, *, dry_run: bool) -> None:
