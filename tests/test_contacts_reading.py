@@ -466,6 +466,52 @@ def test_damaged_bytes_refuse_their_line_only(reader: Reader) -> None:
     assert file.encoding == "utf-8"
 
 
+@pytest.mark.parametrize("latin", [1, 3])
+def test_a_file_of_two_encodings_is_read_line_by_line(
+    reader: Reader, latin: int
+) -> None:
+    """What is UTF-8 stays as it is where the rest is Latin-1, which is said."""
+    old = b"c@x.example,Zo\xeb \x80 \x81\n" + b"d@x.example,K\xf6ln\n" * latin
+    file = reader.open("email,city\na@x.example,Zoë\nb@x.example,Ulm\n".encode() + old)
+
+    first, _, broken, *others = list(file)
+
+    assert isinstance(first, ContactLine)
+    assert first.contact.fields == {"city": "Zoë"}
+    assert isinstance(broken, BadLine)
+    assert [
+        line.contact.fields for line in others if isinstance(line, ContactLine)
+    ] == [{"city": "Köln"}] * latin
+    assert file.notes == [
+        f"1 lines are UTF-8 and {latin + 1} are not; those were read as Latin-1 "
+        "(Windows-1252)"
+    ]
+
+
+def test_latin_1_is_said(reader: Reader) -> None:
+    """Who gets odd letters learns what the file was taken for; UTF-8 says nothing."""
+    text = "email,city\na@x.example,Köln\n"
+
+    [note] = reader.open(text.encode("cp1252")).notes
+
+    assert note.startswith("it is not UTF-8 and was read as Latin-1 (Windows-1252); ")
+    assert reader.open(text).notes == []
+
+
+def test_a_line_says_all_that_is_wrong_with_it(reader: Reader) -> None:
+    """Every wrong cell is named at once, so one correction is enough."""
+    why = reader.bad("email,points,do_not_contact\nana,many,perhaps\n")
+
+    parts = why.split('column "')
+    assert [part.partition('"')[0] for part in parts] == [
+        "",
+        "email",
+        "points",
+        "do_not_contact",
+    ]
+    assert reader.one("email,points,do_not_contact\nana@x.example,1,no\n").points == 1
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_damage_of_long_ago_is_kept(reader: Reader, encoding: str) -> None:
     """A replacement character that the file really holds is a character."""

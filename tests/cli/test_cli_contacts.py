@@ -33,6 +33,18 @@ def test_an_import_ends_as_it_went(
     assert ("line " in ran.err) == (status > 0)
 
 
+def test_a_file_without_contacts_ends_2(place: Place) -> None:
+    """Names of columns alone are no import that went well."""
+    place.write("people.csv", "email,first_name\n")
+
+    ran = place.run("contacts", "import", "people.csv")
+
+    said = "there is no contact in it\n"
+    assert (ran.status, ran.err) == (2, said)
+    place.write("people.csv", TWO)
+    place.good("contacts", "import", "people.csv")
+
+
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "\x00\x01\x02PK\x03\x04", ""])
 def test_a_file_of_the_wrong_kind_ends_2(place: Place, text: str) -> None:
     """A file nobody can be read from is one sentence, and nothing is taken."""

@@ -145,6 +145,8 @@ def _tell(summary: ImportSummary, *, dry_run: bool) -> None:
     more = summary.refused - min(len(summary.problems), SHOWN)
     if more > 0:
         note(f"… and {more} more refused lines; --refused FILE writes them down")
+    if not summary.taken and not summary.refused:
+        note("there is no contact in it")
     if dry_run:
         say("dry run: nothing was kept")
     for name, count in summary.counts.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from onward.contacts.headers import IDENTITY, Kind, Target, opt_out_word
@@ -21,6 +21,7 @@ from onward.errors import InputError
 
 MAX_POINTS = 1_000_000_000
 MAX_IDENTITY = 255
+MAX_FAULTS = 5  # of one line, said at once
 
 # The stricter reason first: where two columns differ, it is the one kept.
 _STRICTNESS = ("complaint", "unsubscribed", "bounced", "manual")
@@ -189,10 +190,21 @@ def bad_line(number: int, reason: str, text: str) -> BadLine:
 _NOBODY = "it has neither an e-mail address nor another identity"
 
 
+def _faults(
+    contact: ContactData, cells: Iterator[tuple[str, Target, object]]
+) -> Iterator[str]:
+    """Yield what is wrong with the cells after the first wrong one."""
+    for column, target, raw in cells:
+        try:
+            _FILL[target.kind](contact, target, raw)
+        except InputError as error:
+            yield f'column "{column}": {error.message}'
+
+
 def make_line(
     number: int, cells: Iterable[tuple[str, Target, object]], text: str
 ) -> ContactLine | BadLine:
-    """Make one contact of (header, target, value), or say why not.
+    """Make one contact of (header, target, value), or say all that is wrong.
 
     Args:
         number: of the line it starts in.
@@ -203,8 +215,9 @@ def make_line(
     given: dict[str, str] = {}
     contact = ContactData("", given, {}, [], [], None, {}, "", "")
     column = ""
+    rest = iter(cells)
     try:
-        for column, target, raw in cells:  # noqa: B007 - the error names it
+        for column, target, raw in rest:  # noqa: B007 - the error names it
             # The usual cell goes without calls: this is what an import of a
             # million lines spends its time on.
             if (
@@ -219,7 +232,8 @@ def make_line(
             else:
                 _FILL[target.kind](contact, target, raw)
     except InputError as error:
-        return bad_line(number, f'column "{column}": {error.message}', text)
+        faults = [f'column "{column}": {error.message}', *_faults(contact, rest)]
+        return bad_line(number, "; ".join(faults[:MAX_FAULTS]), text)
     if not contact.email and not contact.identities:
         return bad_line(number, _NOBODY, text)
     return ContactLine(number, contact)

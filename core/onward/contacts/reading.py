@@ -89,7 +89,7 @@ class ContactFile:
         columns: header → contact field, None when ignored. For JSON, keys
             that first occur further down are added while reading.
         ignored: headers nobody takes → what was probably meant, or why.
-        notes: sentences about the columns, for the report.
+        notes: sentences about the file and its columns, for the report.
         new_fields: custom fields that the mapping declares.
         encoding: as Python names it.
         size: bytes of the file.
@@ -102,6 +102,8 @@ class ContactFile:
         self.columns = columns.columns
         self.ignored = columns.ignored
         self.notes = columns.notes
+        if file.remark:
+            self.notes.insert(0, file.remark)
         self.new_fields = columns.new_fields
         self._file = file
         self._columns = columns

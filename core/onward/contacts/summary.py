@@ -25,7 +25,7 @@ class ImportSummary:
         report_id: of the row that keeps all this; 0 for a dry run.
         columns: header → contact field, None when ignored.
         ignored: header → what was probably meant, or why.
-        notes: sentences about the columns.
+        notes: sentences about the file and its columns.
     """
 
     taken: int = 0
@@ -59,9 +59,9 @@ class ImportSummary:
     @property
     def exit_code(self) -> int:
         """0: every line was taken; 1: some were refused; 2: none was taken."""
-        if not self.refused:
-            return 0
-        return 1 if self.taken else 2
+        if not self.taken:
+            return 2
+        return 1 if self.refused else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""

@@ -17,6 +17,7 @@ MAX_LINE = 1_000_000
 MAX_RECORD_LINES = 200
 
 _AS_CSV = 'open it and save it as "CSV UTF-8"'
+_AS_LATIN = "onward-latin"
 _UNPACK = "unpack it and import the CSV file inside"
 
 # First bytes → what the file is, and what to do with it.
@@ -57,6 +58,8 @@ class TextFile:
         whole: every byte of it makes sense in that encoding.
         size: in bytes.
         head: its first characters.
+        errors: what becomes of bytes that make no sense in it.
+        remark: a sentence about what had to be guessed, "" for nothing.
     """
 
     path: Path
@@ -64,19 +67,22 @@ class TextFile:
     whole: bool
     size: int
     head: str
+    errors: str = "replace"
+    remark: str = ""
 
     def open(self) -> TextIO:
-        """Open it; bytes that make no sense become U+FFFD."""
+        """Open it; bytes that make no sense become U+FFFD, or Latin-1."""
         # newline="": the CSV reader must see \r and \n inside quotes as they are.
-        return self.path.open(encoding=self.encoding, errors="replace", newline="")
+        return self.path.open(encoding=self.encoding, errors=self.errors, newline="")
 
 
 def look_at(path: Path) -> TextFile:
     """Find out how a file is to be read.
 
     Without a byte order mark it is UTF-8 when more of its lines with letters
-    beyond ASCII are valid UTF-8 than are not, else cp1252. The whole file is
-    read for that once: the first such letter may stand in the last line.
+    beyond ASCII are valid UTF-8 than are not, and cp1252 when none is. Between
+    the two, each letter is taken for what it is. The whole file is read for
+    that once: the first such letter may stand in the last line.
 
     Raises:
         InputError: missing, empty, or no text file.
@@ -84,7 +90,7 @@ def look_at(path: Path) -> TextFile:
     try:
         with path.open("rb") as stream:
             start = stream.read(HEAD)
-            encoding, whole = _encoding_of(stream, start)
+            encoding, errors, remark = _encoding_of(stream, start)
             size = stream.seek(0, io.SEEK_END)
     except OSError as error:
         raise InputError(
@@ -93,7 +99,7 @@ def look_at(path: Path) -> TextFile:
     for magic, what, todo in _MAGIC:
         if start.lstrip(b" \t\r\n" + codecs.BOM_UTF8).startswith(magic):
             raise InputError(f"{path.name} is {what}, not CSV or JSON lines; {todo}")
-    head = start.decode(encoding, errors="replace")
+    head = start.decode(encoding, errors=errors or "replace")
     if not head.strip():
         raise InputError(
             f"{path.name} is empty; export the contacts again, with a first line "
@@ -104,11 +110,15 @@ def look_at(path: Path) -> TextFile:
         raise InputError(
             f"{path.name} is no text file; export the contacts as CSV, in UTF-8"
         )
-    return TextFile(path, encoding, whole, size, head)
+    whole = not errors
+    return TextFile(path, encoding, whole, size, head, errors or "replace", remark)
 
 
-def _encoding_of(stream: io.BufferedIOBase, start: bytes) -> tuple[str, bool]:
-    """Return the encoding and whether all of the file is valid in it."""
+def _encoding_of(stream: io.BufferedIOBase, start: bytes) -> tuple[str, str, str]:
+    """Return the encoding, what to do with what is not valid in it, and a remark.
+
+    Nothing is to be done when all of the file is valid.
+    """
     marked = (encoding for mark, encoding in _MARKS if start.startswith(mark))
     encoding = next(marked, "utf-8")
     decoder = codecs.getincrementaldecoder(encoding)()
@@ -119,23 +129,53 @@ def _encoding_of(stream: io.BufferedIOBase, start: bytes) -> tuple[str, bool]:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         stream.seek(0)
-        if encoding == "utf-8" and not _mostly_utf8(stream):
-            encoding = "cp1252"
-        return encoding, False
-    return encoding, True
+        if encoding == "utf-8":
+            return _without_mark(stream)
+        return encoding, "replace", ""
+    return encoding, "", ""
 
 
-def _mostly_utf8(stream: io.BufferedIOBase) -> bool:
-    balance = 0
+def _without_mark(stream: io.BufferedIOBase) -> tuple[str, str, str]:
+    """Tell what a file is that is not all UTF-8, by its lines beyond ASCII."""
+    utf8 = other = 0
     while line := stream.readline(MAX_LINE):
         if not line.isascii():
             try:
                 line.decode()
             except UnicodeDecodeError:
-                balance -= 1
+                other += 1
             else:
-                balance += 1
-    return balance > 0
+                utf8 += 1
+    if utf8 > other:
+        return "utf-8", "replace", ""
+    if utf8:
+        return (
+            "utf-8",
+            _AS_LATIN,
+            (
+                f"{utf8:,} lines are UTF-8 and {other:,} are not; those were read as "
+                "Latin-1 (Windows-1252)"
+            ),
+        )
+    return (
+        "cp1252",
+        "replace",
+        (
+            "it is not UTF-8 and was read as Latin-1 (Windows-1252); if letters look "
+            f"odd, {_AS_CSV}"
+        ),
+    )
+
+
+def _latin(error: UnicodeError) -> tuple[str, int]:
+    """Read the bytes that are not UTF-8 as cp1252; a decoder's error handler."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    return wrong.decode("cp1252", errors="replace"), error.end
+
+
+codecs.register_error(_AS_LATIN, _latin)
 
 
 class Lines:
