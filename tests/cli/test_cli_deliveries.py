@@ -63,7 +63,7 @@ def test_firing_says_what_followed(ruled: Place) -> None:
         "contact 1, new",
         "points: 10",
         "rule forms: ran",
-        "queued: 1",
+        "queued: push 1",
     ]
     other = fire(ruled, "bo@mail.example", form="poll")
     assert "rule forms: did not run: " in other

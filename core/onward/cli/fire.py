@@ -87,7 +87,8 @@ def _tell(result: ActionResult) -> None:
     for trigger in result.fired:
         say(f"point trigger {trigger}: fired")
     if result.pushes:
-        say(f"queued: {', '.join(map(str, result.pushes))}")
+        word = "push" if len(result.pushes) == 1 else "pushes"
+        say(f"queued: {word} {', '.join(map(str, result.pushes))}")
         note("a worker or `onward deliver` sends it")
     else:
         say("nothing was queued")
