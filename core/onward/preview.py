@@ -12,6 +12,7 @@ from onward.answer import SAFE, Answer
 from onward.api import Api, join
 from onward.config.model import PushTo
 from onward.connections.open import bind_map, open_connection
+from onward.connections.rename import resolve_segment
 from onward.connections.state import (
     UNRESOLVED,
     State,
@@ -165,10 +166,10 @@ def _named_segment(
 ) -> RemoteSegment | None:
     if segment_id.startswith(UNRESOLVED):
         wished = segment_id.removeprefix(UNRESOLVED)
-        raise InputError(
-            f'{state.name}: the account has no remote segment "{wished}"; '
-            f"`onward segments {state.name}` lists those it has"
-        )
+        segments = [RemoteSegment(id_, name) for id_, name, _ in known]
+        segment_id, problem = resolve_segment(state.name, wished, segments)
+        if problem:
+            raise InputError(problem)
     names = {id_: name for id_, name, _ in known}
     if not segment_id:
         return None

@@ -265,6 +265,22 @@ def test_pushing_by_hand(ruled: Place) -> None:
     assert forced.out.startswith("ana@shop.example ")
 
 
+def test_an_ambiguous_list_is_said_by_a_dry_run_too(ruled: Place) -> None:
+    """Two lists of one name are named by their ids, as by --now; one works."""
+    twins = [ruled.sim.folder().add_list("Twins").list_id for _ in range(2)]
+    fire(ruled, "ana@shop.example", form="poll")
+    push = ("push", "ana@shop.example", "--to", "icontact", "--segment")
+
+    ran = ruled.run(*push, "Twins", "--dry-run")
+
+    said = '2 remote segments are called "Twins"; name the one you mean by its id: '
+    assert ran.status == 1
+    assert f"icontact: {said}{', '.join(twins)}\n" == ran.err
+    unknown = ruled.run(*push, "Newsleter", "--dry-run")
+    assert 'no remote segment "Newsleter"; did you mean "Newsletter"?' in unknown.err
+    ruled.good(*push, twins[0], "--dry-run")
+
+
 def test_an_old_error_is_not_told_as_a_new_one(ruled: Place) -> None:
     """--now says when nothing was tried: it rests, waits for a retry, or is held."""
     ruled.good("connections", "test", "icontact")
