@@ -281,6 +281,24 @@ def test_an_ambiguous_list_is_said_by_a_dry_run_too(ruled: Place) -> None:
     ruled.good(*push, twins[0], "--dry-run")
 
 
+def test_a_list_that_was_not_found_is_shown_by_its_name(ruled: Place) -> None:
+    """Every listing has the wished name, never how it is kept inside."""
+    fire(ruled, "ana@shop.example", form="poll")
+    push = ("push", "ana@shop.example", "--to", "icontact", "--segment")
+    ruled.run(*push, "Nope", "--now")
+
+    listed = ruled.good("deliveries", "--json").json
+    shown = ruled.good("deliveries", "show", "1", "--json").json
+    contact = ruled.good("contacts", "show", "ana@shop.example", "--json").json
+
+    rows = [*listed, shown, *contact["pushes"]]
+    assert [(row["segment"], row["state"]) for row in rows] == [("Nope", "failed")] * 3
+    assert "?" not in ruled.good("contacts", "show", "ana@shop.example").out
+    ruled.good(*push, "VIP", "--now")
+    vip = ruled.sim.folder().list_named("VIP").list_id
+    assert ruled.good("deliveries", "show", "2", "--json").json["segment"] == vip
+
+
 def test_an_old_error_is_not_told_as_a_new_one(ruled: Place) -> None:
     """--now says when nothing was tried: it rests, waits for a retry, or is held."""
     ruled.good("connections", "test", "icontact")

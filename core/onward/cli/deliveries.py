@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from onward.cli.printing import (
     say,
 )
 
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping
+
 app = typer.Typer(help="What became of pushes, and why.")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
@@ -24,6 +27,14 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 @app.callback()
 def deliveries() -> None:
     """What became of pushes, and why."""
+
+
+def _document(row: RowMapping) -> dict[str, Any]:
+    """Return a delivery; a segment that was not found by the name it was given."""
+    from onward.delivery.listing import delivery_document
+    from onward.why.waiting import shown_segment
+
+    return {**delivery_document(row), "segment": shown_segment(row["segment"], ())}
 
 
 @app.command("list")
@@ -42,7 +53,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List pushes, the oldest first."""
-    from onward.delivery.listing import Wanted, delivery_document, list_deliveries
+    from onward.delivery.listing import Wanted, list_deliveries
 
     with open_runtime(ctx) as runtime:
         now, zone = runtime.clock(), runtime.config.timezone
@@ -55,7 +66,7 @@ def list_(
             parse_moment(until, now, zone, end=True),
         )
         with runtime.database.read() as transaction:
-            found = map(delivery_document, list_deliveries(transaction, wanted))
+            found = map(_document, list_deliveries(transaction, wanted))
             if json:
                 print_json(found)
                 return
@@ -86,10 +97,14 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one push: its causes, every try, and what the service answered."""
-    from onward.delivery.listing import show_delivery
+    from dataclasses import replace
+
+    from onward.delivery.listing import read_deliveries, show_delivery
 
     with open_runtime(ctx) as runtime, runtime.database.read() as transaction:
         shown = show_delivery(transaction, id_)
+        [row] = read_deliveries(transaction, ids=[id_])
+        shown = replace(shown, delivery=_document(row))
     if json:
         print_document(shown.document)
         return

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
+from onward.connections.state import UNRESOLVED
 from onward.contacts.exporting import contact_as_dict, suppression_as_dict
 from onward.contacts.suppress import find_suppressions
 from onward.contacts.values import clean_email
@@ -129,6 +130,8 @@ def show_contact(runtime: Runtime, email_or_id: str | int) -> dict[str, Any]:
         shown["events"] = _dicts(transaction, _EVENTS, of)
         ids = [contact_id, *merged_into(transaction, contact_id)]
         shown["pushes"] = _dicts(transaction, _PUSHES, {"ids": ids})
+        for push in shown["pushes"]:
+            push["segment"] = push["segment"].removeprefix(UNRESOLVED)
         shown["remote"] = _dicts(transaction, _REMOTE, of)
     return shown
 
