@@ -554,7 +554,7 @@ def test_json_lines_are_taken(reader: Reader) -> None:
         ContactLine(5, ContactData("d@x.example", custom={"tier": "gold"})),
     ]
     assert file.ignored == {
-        "shoe": "",
+        "shoe": "map it to shoe:text or another type",
         "custom.size": "not declared here; map it to size:text or another type",
     }
 

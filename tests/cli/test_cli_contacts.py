@@ -33,6 +33,19 @@ def test_an_import_ends_as_it_went(
     assert ("line " in ran.err) == (status > 0)
 
 
+def test_an_export_says_how_its_fields_are_kept(place: Place) -> None:
+    """A custom field that is not known here is named with the way to keep it."""
+    place.write("out.csv", "email,likes\nana@shop.example,tea\n")
+
+    ran = place.good("contacts", "import", "out.csv")
+
+    said = "column likes left out: map it to likes:text or another type\n"
+    assert ran.err == said
+    place.good("contacts", "import", "out.csv", "--map", "likes=likes:text")
+    [contact] = place.good("contacts", "--json").json
+    assert contact["custom"] == {"likes": "tea"}
+
+
 def test_a_file_without_contacts_ends_2(place: Place) -> None:
     """Names of columns alone are no import that went well."""
     place.write("people.csv", "email,first_name\n")

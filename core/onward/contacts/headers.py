@@ -520,7 +520,11 @@ class Columns:
             return target, ""
         if key in _PASSED_OVER:
             return None, _PASSED_OVER[key]
-        return None, closest(header, (*NAMES, *self._custom)) if key else ""
+        hint = closest(header, (*NAMES, *self._custom)) if key else ""
+        if not hint and _NAME.fullmatch(header):
+            # As an export names its custom fields.
+            hint = f"map it to {header}:text or another type"
+        return None, hint
 
     def check_mapping(self) -> None:
         """Refuse a mapping of columns that are not there.
