@@ -91,6 +91,11 @@ def test_options_that_say_what_holds_anyway_are_dropped() -> None:
             " winner",
         ),
         (
+            {"value": "city", "when_blank": "Rome"},
+            'x: f has when_blank = "Rome"; to send that where the field is blank write'
+            ' default = "Rome", else when_blank is one of keep, clear, skip_contact',
+        ),
+        (
             {"value": "city", "when_blank": "kep"},
             'x: f has when_blank = "kep" (did you mean "keep"?); write one of keep,'
             " clear, skip_contact, default",

@@ -125,6 +125,12 @@ def _option(key: str, value: object, where: str) -> str:
         )
     known = _OPTIONS.get(key)
     if known and value not in known:
+        if key == "when_blank" and not meant(value, known):
+            raise FieldMapError(
+                f'{where} has when_blank = "{value}"; to send that where the field is '
+                f'blank write default = "{value}", else when_blank is one of keep, '
+                "clear, skip_contact"
+            )
         raise FieldMapError(
             f'{where} has {key} = "{value}"{meant(value, known)};'
             f" write one of {', '.join(known)}"
