@@ -175,6 +175,31 @@ def test_visitors_are_waited_for(ruled: Place) -> None:
     assert "delivered delivered: 1" in ruled.good("deliver", "--until-empty").out
 
 
+def test_visitors_can_be_asked_about(ruled: Place) -> None:
+    """`why`, `contacts show` and `points` know visitors and numbers as `fire` does."""
+    who = ("--visitor", "v9")
+    ruled.good("fire", "seen", *who)
+
+    given = ruled.good("points", *who, "+20").out
+    taken = ruled.good("points", "-5", *who).out
+    shown = ruled.good("contacts", "show", *who, "--json").json
+    why = ruled.good("why", *who)
+
+    assert "point trigger hot: fired" in given
+    assert "points: 15\n" in taken
+    assert shown["identities"] == [["visitor", "v9"]]
+    assert "trigger hot: fired on" in why.out
+    assert ruled.good("why", "1").out == why.out
+    assert ruled.good("contacts", "show", "1", "--json").json["points"] == 15
+    assert "write --visitor v9 if it is a visitor" in ruled.run("why", "v9").err
+    unknown = ruled.run("why", "--visitor", "v8")
+    assert (unknown.status, unknown.out) == (1, "")
+    assert 'there is no contact with the visitor "v8"' in unknown.err
+    assert "name one contact" in ruled.run("contacts", "show").err
+    assert "write `onward fire seen --email" in ruled.run("fire", "seen").err
+    assert "write `onward points " in ruled.run("points", "+5", "--visitor", " ").err
+
+
 def test_a_resting_service_is_named_with_its_end(ruled: Place) -> None:
     """A service that is down rests: until when and why is said, status 0."""
     ruled.good("connections", "test", "icontact")

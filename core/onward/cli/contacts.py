@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from onward.cli import report
+from onward.cli import person, report
 from onward.cli.opening import open_app, open_runtime
 from onward.cli.printing import (
     cell,
@@ -154,12 +154,18 @@ def _tell(summary: ImportSummary, *, dry_run: bool) -> None:
 
 
 @app.command("show")
-def show(ctx: typer.Context, email: Email, json: Json = False) -> None:
-    """Show everything that is known of a contact (by e-mail or number)."""
+def show(
+    ctx: typer.Context,
+    email: person.Email = "",
+    visitor: person.Visitor = "",
+    json: Json = False,
+) -> None:
+    """Show everything that is known of a contact."""
     from onward.contacts.showing import show_contact
 
+    who, kind = person.one_person(email, visitor)
     with open_runtime(ctx) as runtime:
-        shown = show_contact(runtime, email)
+        shown = show_contact(runtime, who, kind=kind)
     if json:
         print_document(shown)
         return

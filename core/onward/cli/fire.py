@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Keys are unique per source, so the command line has its own.
 SOURCE = "cli"
+Visitor = Annotated[str, typer.Option(help="Who did it, when there is no e-mail yet.")]
 Key = Annotated[str, typer.Option(help="Makes a repeat harmless.")]
 
 
@@ -22,9 +23,7 @@ def fire(
     ctx: typer.Context,
     action: Annotated[str, typer.Argument(help="A name, as form.submitted.")],
     email: Annotated[str, typer.Option("--email", "-e", help="Who did it.")] = "",
-    visitor: Annotated[
-        str, typer.Option(help="Who did it, when there is no e-mail yet.")
-    ] = "",
+    visitor: Visitor = "",
     data: Annotated[
         str, typer.Option(metavar="JSON", help="What came with it, a JSON object.")
     ] = "",
@@ -42,6 +41,7 @@ def fire(
         ) from None
     if not isinstance(given, dict):
         raise InputError('--data must be a JSON object, as \'{"form": "signup"}\'')
+    _check_named(email, visitor, f"onward fire {action} --email ana@shop.example")
     with open_app(ctx) as app:
         result = app.record_action(
             action,
@@ -56,12 +56,16 @@ def fire(
 
 def points(
     ctx: typer.Context,
-    email: Annotated[str, typer.Argument(metavar="EMAIL")],
-    amount: Annotated[str, typer.Argument(metavar="+N|-N")],
+    email: Annotated[str, typer.Argument(metavar="[EMAIL]")],
+    amount: Annotated[str, typer.Argument(metavar="+N|-N")] = "",
+    visitor: Visitor = "",
     reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
     key: Key = "",
 ) -> None:
     """Award points, or take them: `onward points ana@shop.example +10`."""
+    if visitor and not amount:
+        email, amount = "", email
+    _check_named(email, visitor, "onward points ana@shop.example +10")
     try:
         number = int(amount)
     except ValueError:
@@ -69,9 +73,21 @@ def points(
         raise InputError(f'"{amount}" is {what}; write +10 or -10') from None
     with open_app(ctx) as app:
         result = app.add_points(
-            number, email=email, reason=reason, key=key or None, source=SOURCE
+            number,
+            email=email,
+            identities={"visitor": visitor} if visitor else None,
+            reason=reason,
+            key=key or None,
+            source=SOURCE,
         )
         _tell(result)
+
+
+def _check_named(email: str, visitor: str, example: str) -> None:
+    if not email.strip() and not visitor.strip():
+        raise InputError(
+            f"nobody is named: write `{example}`, or --visitor with another identity"
+        )
 
 
 def _tell(result: ActionResult) -> None:

@@ -39,8 +39,8 @@ TAIL = 20  # of each history, the latest
 _POINTER = select(contacts.c.id, contacts.c.merged_into, contacts.c.erased_at).where(
     contacts.c.id == bindparam("of")
 )
-_BY_EMAIL = select(identities.c.contact_id).where(
-    identities.c.kind == "email", identities.c.value == bindparam("address")
+_BY_IDENTITY = select(identities.c.contact_id).where(
+    identities.c.kind == bindparam("sort"), identities.c.value == bindparam("is_")
 )
 _MERGED = select(contacts.c.id).where(contacts.c.merged_into == bindparam("of"))
 _IDENTITIES = (
@@ -101,7 +101,9 @@ _REMOTE = (
 )
 
 
-def show_contact(runtime: Runtime, email_or_id: str | int) -> dict[str, Any]:
+def show_contact(
+    runtime: Runtime, email_or_id: str | int, *, kind: str = ""
+) -> dict[str, Any]:
     """Return a contact as `export_rows` gives it, with its histories.
 
     Besides: `identities` all of them as [kind, value], `suppressions` lifted
@@ -111,12 +113,13 @@ def show_contact(runtime: Runtime, email_or_id: str | int) -> dict[str, Any]:
     Args:
         email_or_id: an address it has or had, or its number; one that was
             merged leads to its survivor.
+        kind: of another identity that is given instead, as `visitor`.
 
     Raises:
         InputError: there is nobody.
     """
     with runtime.database.read() as transaction:
-        contact_id = find_contact(transaction, email_or_id)
+        contact_id = find_contact(transaction, email_or_id, kind)
         shown = contact_as_dict(transaction, contact_id) or {}
         of = {"of": contact_id}
         stops = find_suppressions(transaction, {contact_id: [shown["email"] or ""]})
@@ -136,22 +139,28 @@ def show_contact(runtime: Runtime, email_or_id: str | int) -> dict[str, Any]:
     return shown
 
 
-def find_contact(transaction: Transaction, email_or_id: str | int) -> int:
+def find_contact(
+    transaction: Transaction, email_or_id: str | int, kind: str = ""
+) -> int:
     """Return the number of a living contact.
 
     Raises:
         InputError: there is nobody, or it was erased.
     """
     text = str(email_or_id).strip()
-    if text.isascii() and text.isdigit():
+    if kind:
+        what = f'with the {kind} "{text}"'
+        found = transaction.execute(_BY_IDENTITY, {"sort": kind, "is_": text}).scalar()
+    elif text.isascii() and text.isdigit():
         found, what = int(text), f"with the number {text}"
         # Beyond what a database numbers rows with.
         found = found if found < 2**63 else 0
     else:
         address = clean_email(text)
         what = f"with the address {address}"
-        found = transaction.execute(_BY_EMAIL, {"address": address}).scalar() or 0
-    row = transaction.execute(_POINTER, {"of": found}).first()
+        by = {"sort": "email", "is_": address}
+        found = transaction.execute(_BY_IDENTITY, by).scalar()
+    row = transaction.execute(_POINTER, {"of": found or 0}).first()
     if row is None:
         raise InputError(
             f"there is no contact {what}; import it, or fire an action with it"

@@ -76,21 +76,24 @@ _CLAIMS = select(claims.c.key, claims.c.at).where(
 )
 
 
-def explain(runtime: Runtime, email: str) -> Why:
+def explain(runtime: Runtime, email: str, *, kind: str = "") -> Why:
     """Say why a contact was pushed, or was not, and what it waits for.
 
     Reads only; asks no service.
 
     Args:
         email: an address it has or had, or its number.
+        kind: of another identity that is given instead, as `visitor`.
 
     Raises:
         InputError: it is no address.
     """
     with runtime.database.read() as transaction:
         try:
-            contact_id = find_contact(transaction, email)
+            contact_id = find_contact(transaction, email, kind)
         except InputError as error:
+            if kind:
+                return Why(email, 0, (error.message,))
             return _nobody(transaction, email, error)
         return _Explanation(runtime, transaction, contact_id).why()
 
