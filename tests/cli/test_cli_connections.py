@@ -76,6 +76,19 @@ def test_a_wrong_folder_is_said_plainly(place: Place) -> None:
     assert ran.err.splitlines()[0] == NOT_VERIFIED
 
 
+def test_a_mistyped_setting_is_named_before_the_missing(place: Place) -> None:
+    """What is missing because of a typing error is told as the typing error."""
+    text = (place.path / "onward.toml").read_text()
+    place.write("onward.toml", text.replace("app_id =", "appid ="))
+
+    ran = place.run("connections", "test", "icontact")
+
+    assert ran.status == 1
+    assert 'there is no setting "appid"; did you mean "app_id"?' in ran.err
+    place.configure()
+    place.good("connections", "test", "icontact")
+
+
 def test_a_missing_variable_is_named(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +186,7 @@ def test_added_connections_are_verified_and_sealed(bare: Place) -> None:
         ({}, "Vip list", "say which with --segment"),
         ({}, "", "say which with --segment"),
         ({"api_url": "http://icontact.example"}, "VIP", "must start with https://"),
+        ({"usrname": "x"}, "VIP", 'no setting "usrname"; did you mean "username"?'),
         ({"colour": "red"}, "VIP", 'there is no setting "colour"'),
     ],
 )

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from onward import remote
 from onward.address import check_address
 from onward.api import Api, Wire
+from onward.config.problems import did_you_mean
 from onward.connections.state import State
 from onward.contacts.declared import custom_fields
 from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
@@ -212,14 +213,17 @@ def parse_settings(
     try:
         return kind.Settings.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        found = error.errors(include_input=False, include_url=False)
+        # A setting that seems to be missing was probably mistyped: that comes first.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         field = str(first["loc"][0]) if first["loc"] else ""
         known = kind.Settings.described()
         title = known[field].title if field in known else field
         what = {
             "missing": f"{title} is missing",
             "extra_forbidden": (
-                f'there is no setting "{field}"; known: {", ".join(known)}'
+                f'there is no setting "{field}"{did_you_mean(field, known)}; known: '
+                f"{', '.join(known)}"
             ),
         }.get(first["type"], f"{title}: {first['msg'].removeprefix('Value error, ')}")
         raise CredentialsRefused(f"{name}: {what}", field=field) from None
