@@ -100,18 +100,18 @@ def test_threads_that_start_together_share_one_runtime(tmp_path: Path) -> None:
     [
         (
             '[[rules]]\nkey = "forms"\nwhen = "form.submitted"\npush_to = ["nwes"]',
-            'onward.toml: rules.forms.push_to: there is no connection "nwes"; did you '
-            'mean "news"?',
+            'onward.toml: line 6: rules.forms.push_to: there is no connection "nwes"; '
+            'did you mean "news"?',
         ),
         (
             '[[point_triggers]]\nkey = "hot"\npoints = 5\npush_to = ["acme"]',
-            'onward.toml: point_triggers.hot.push_to: there is no connection "acme"; '
-            "declare it as [connections.acme]",
+            "onward.toml: line 6: point_triggers.hot.push_to: there is no connection "
+            '"acme"; declare it as [connections.acme]',
         ),
         (
             '[[rules]]\nkey = "off"\nwhen = "x"\npush_to = ["acme"]\nenabled = false',
-            'onward.toml: rules.off.push_to: there is no connection "acme"; declare '
-            "it as [connections.acme]",
+            'onward.toml: line 6: rules.off.push_to: there is no connection "acme"; '
+            "declare it as [connections.acme]",
         ),
     ],
 )

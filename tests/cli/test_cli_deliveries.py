@@ -379,6 +379,10 @@ def test_rules_are_listed_and_checked(ruled: Place) -> None:
     assert wrong.status == 1
     assert 'there is no connection "icontakt"; did you mean "icontact"?' in wrong.err
     assert "line " in wrong.err
+    refused = ruled.run("fire", "seen", "--email", "ana@shop.example")
+    assert (refused.status, refused.err) == (1, wrong.err)
+    ruled.configure(RULES)
+    ruled.good("fire", "seen", "--email", "ana@shop.example")
 
 
 def test_triggers_are_listed_with_how_often_they_fired(ruled: Place) -> None:

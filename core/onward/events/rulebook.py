@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
 from onward.config.model import Config, PointTrigger, PushTo, Rule
-from onward.config.problems import did_you_mean
+from onward.config.problems import Problems, did_you_mean
 from onward.connections.state import UNRESOLVED
 from onward.errors import ConfigError, InputError
 from onward.models import Connection, RemoteSegmentRow, table
@@ -77,28 +78,40 @@ def check_targets(config: Config, transaction: Transaction) -> None:
             database has; one line per problem.
     """
     known = set(transaction.execute(_NAMES).scalars())
-    problems = [
-        *_unknown("rules", config.rules, known),
-        *_unknown("point_triggers", config.point_triggers, known),
-    ]
-    if problems:
-        name = config.path.name if config.path else "environment"
-        raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
+    problems = Problems()
+    _unknown("rules", config.rules, known, problems)
+    _unknown("point_triggers", config.point_triggers, known, problems)
+    name = config.path.name if config.path else "environment"
+    found = problems.listed(_text(config.path))
+    if found:
+        raise ConfigError("\n".join(f"{name}: {problem}" for problem in found))
 
 
 def _unknown(
-    kind: str, found: Iterable[Rule | PointTrigger], known: Collection[str]
-) -> list[str]:
-    return [
-        f'{kind}.{one.key}.push_to: there is no connection "{to.connection}"'
-        + (
-            did_you_mean(to.connection, known)
-            or f"; declare it as [connections.{to.connection}]"
-        )
-        for one in found
-        for to in one.push_to
-        if to.connection not in known
-    ]
+    kind: str,
+    found: Iterable[Rule | PointTrigger],
+    known: Collection[str],
+    problems: Problems,
+) -> None:
+    for place, one in enumerate(found):
+        for to in one.push_to:
+            if to.connection not in known:
+                advice = did_you_mean(to.connection, known) or (
+                    f"; declare it as [connections.{to.connection}]"
+                )
+                problems.add(
+                    (kind, place, "push_to"),
+                    f'there is no connection "{to.connection}"{advice}',
+                    where=f"{kind}.{one.key}.push_to",
+                )
+
+
+def _text(path: Path | None) -> str:
+    """Return the file once more, to find lines; without it they are left out."""
+    try:
+        return path.read_text("utf-8-sig") if path is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 class Targets:
