@@ -297,7 +297,7 @@ def test_key_already_taken(folder: Path) -> None:
             "other",
             str(folder / "other.py"),
             (),
-            'the key "good" is already taken by onward_dropin_good',
+            f'the key "good" is already taken by {folder.name}/good.py',
         ),
     ]
     assert found.integrations["good"].__name__ == "Good"

@@ -24,6 +24,10 @@ log = logging.getLogger("onward.plugins")
 GROUP = "onward"
 
 
+# What the modules of drop-ins are called.
+DROPPED_IN = "onward_dropin_"
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """One plugin, loaded or not.
@@ -199,6 +203,10 @@ def _problem_of(plugins: Plugins, integration: type[Integration]) -> str:
     """Say why an integration cannot be taken, "" when it can."""
     if integration.key in plugins.integrations:
         other = plugins.integrations[integration.key].__module__
+        for one in plugins.loaded:
+            if integration.key in one.integrations and other.startswith(DROPPED_IN):
+                # As people know it: `plugins/acme.py`.
+                other = "/".join(Path(one.source).parts[-2:])
         return f'the key "{integration.key}" is already taken by {other}'
     return integration_fault(integration)
 
@@ -233,7 +241,7 @@ def _drop_in(plugins: Plugins, path: Path, disabled: set[str]) -> None:
     if getattr(installed, "__file__", None) == str(file):
         return  # this very folder is installed already, as in a checkout
     spec = importlib.util.spec_from_file_location(
-        f"onward_dropin_{name}", file, submodule_search_locations=roots
+        f"{DROPPED_IN}{name}", file, submodule_search_locations=roots
     )
     if spec is None or spec.loader is None:
         plugins.loaded.append(Loaded(name, str(path), problem="not a Python file"))
