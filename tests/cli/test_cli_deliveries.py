@@ -209,6 +209,10 @@ def test_a_resting_service_is_named_with_its_end(ruled: Place) -> None:
     ran = ruled.good("deliver", "--until-empty")
 
     assert "icontact rests until " in ran.out
+    listed = ruled.good("connections").out
+    assert "active, rests until 20" in listed
+    assert "after 1 batch that failed: " in listed
+    assert "503" in listed
     assert ran.out.splitlines()[-1].startswith("next: 20")
 
 

@@ -19,6 +19,7 @@ from onward.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from onward.connections.listing import Listed
     from onward.connections.state import State
@@ -70,7 +71,7 @@ def list_(
                 [
                     one.state.name,
                     one.state.integration,
-                    _status(one),
+                    _status(one, runtime.clock()),
                     one.state.title,
                     one.segment,
                     one.waiting,
@@ -83,12 +84,17 @@ def list_(
         )
 
 
-def _status(one: Listed) -> str:
+def _status(one: Listed, now: datetime) -> str:
     state = one.state
     status = state.status
     if status == "paused" and state.paused_at is not None:
         status = f"paused since {state.paused_at:%Y-%m-%d %H:%M} UTC: "
         return status + state.paused_why
+    if status == "active" and state.is_resting(now):
+        batches = "1 batch" if state.rest_step == 1 else f"{state.rest_step} batches"
+        until = f"{state.rest_until:%Y-%m-%d %H:%M:%S} UTC"
+        status = f"active, rests until {until} after {batches} that failed"
+        return f"{status}: {one.last_error}" if one.last_error else status
     if status == "active" and not state.push_contacts:
         return "active, pushes are switched off"
     if one.paused_segments:
