@@ -354,6 +354,12 @@ def test_removing_cancels_what_waits(bare: Place) -> None:
     assert bare.good("connections", "--json").json == []
     [row] = bare.good("deliveries", "--json").json
     assert (row["state"], row["code"]) == ("cancelled", "connection_removed")
+    shown = bare.good("contacts", "show", "ana@shop.example", "--json").json
+    one = bare.good("deliveries", "show", "1", "--json").json
+    names = [found["connection"] for found in (row, one, *shown["pushes"])]
+    assert names == ["icontact"] * 3
+    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
+    bare.good("connections", "remove", "icontact")
 
 
 def test_a_declared_connection_is_removed_in_the_file(place: Place) -> None:

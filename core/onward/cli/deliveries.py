@@ -18,6 +18,8 @@ from onward.cli.printing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import RowMapping
 
 app = typer.Typer(help="What became of pushes, and why.")
@@ -29,12 +31,19 @@ def deliveries() -> None:
     """What became of pushes, and why."""
 
 
-def _document(row: RowMapping) -> dict[str, Any]:
-    """Return a delivery; a segment that was not found by the name it was given."""
+def _document(row: RowMapping, removed: Mapping[int, str]) -> dict[str, Any]:
+    """Return a delivery, with names for what is not there: segment, connection.
+
+    Args:
+        removed: id of a connection that was removed → what it was called.
+    """
     from onward.delivery.listing import delivery_document
     from onward.why.waiting import shown_segment
 
-    return {**delivery_document(row), "segment": shown_segment(row["segment"], ())}
+    found = delivery_document(row)
+    found["segment"] = shown_segment(row["segment"], ())
+    found["connection"] = found["connection"] or removed.get(row["connection_id"], "")
+    return found
 
 
 @app.command("list")
@@ -53,6 +62,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List pushes, the oldest first."""
+    from onward.connections.remove import removed_names
     from onward.delivery.listing import Wanted, list_deliveries
 
     with open_runtime(ctx) as runtime:
@@ -66,7 +76,10 @@ def list_(
             parse_moment(until, now, zone, end=True),
         )
         with runtime.database.read() as transaction:
-            found = map(_document, list_deliveries(transaction, wanted))
+            removed = removed_names(transaction)
+            found = (
+                _document(row, removed) for row in list_deliveries(transaction, wanted)
+            )
             if json:
                 print_json(found)
                 return
@@ -99,12 +112,13 @@ def show(
     """Show one push: its causes, every try, and what the service answered."""
     from dataclasses import replace
 
+    from onward.connections.remove import removed_names
     from onward.delivery.listing import read_deliveries, show_delivery
 
     with open_runtime(ctx) as runtime, runtime.database.read() as transaction:
         shown = show_delivery(transaction, id_)
         [row] = read_deliveries(transaction, ids=[id_])
-        shown = replace(shown, delivery=_document(row))
+        shown = replace(shown, delivery=_document(row, removed_names(transaction)))
     if json:
         print_document(shown.document)
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from onward.connections.state import State
 from onward.errors import InputError
@@ -14,11 +16,38 @@ from onward.models import (
     Push,
     RemoteContactRow,
     RemoteSegmentRow,
+    Setting,
     table,
 )
 from onward.runtime import Runtime
+from onward.sql import PerDialect
 
 pushes = table(Push)
+settings = table(Setting)
+
+# What was delivered still says where it went.
+_REMOVED = "removed_connection:"
+
+
+def _remember(insert: Any) -> Any:
+    statement = insert(settings)
+    # SQLite gives the number of the last row again once that is gone.
+    return statement.on_conflict_do_update(
+        index_elements=["name"], set_={"value": statement.excluded.value}
+    )
+
+
+_REMEMBER = PerDialect(_remember)
+
+
+def removed_names(transaction: Transaction) -> dict[int, str]:
+    """Return what connections that were removed had been called: id → name."""
+    found = transaction.execute(
+        select(settings.c.name, settings.c.value).where(
+            settings.c.name.startswith(_REMOVED, autoescape=True)
+        )
+    )
+    return {int(row.name.removeprefix(_REMOVED)): row.value for row in found}
 
 
 def remove_connection(runtime: Runtime, state: State) -> int:
@@ -70,6 +99,8 @@ def remove_connection(runtime: Runtime, state: State) -> int:
             known = table(kept)
             transaction.execute(delete(known).where(known.c.connection_id == state.id))
         transaction.execute(delete(rows).where(rows.c.id == state.id))
+        called = {"name": f"{_REMOVED}{state.id}", "value": state.name}
+        transaction.execute(_REMEMBER(transaction), called)
         return cancelled
 
     return runtime.database.run(work)

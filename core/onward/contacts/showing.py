@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
+from onward.connections.remove import removed_names
 from onward.connections.state import UNRESOLVED
 from onward.contacts.exporting import contact_as_dict, suppression_as_dict
 from onward.contacts.suppress import find_suppressions
@@ -64,6 +65,7 @@ _EVENTS = (
 _PUSHES = (
     select(
         pushes.c.id,
+        pushes.c.connection_id,
         connections.c.name.label("connection"),
         pushes.c.segment,
         pushes.c.state,
@@ -74,7 +76,7 @@ _PUSHES = (
         pushes.c.created_at,
         pushes.c.finished_at,
     )
-    .join(connections, connections.c.id == pushes.c.connection_id)
+    .outerjoin(connections, connections.c.id == pushes.c.connection_id)
     .where(pushes.c.contact_id.in_(bindparam("ids", expanding=True)))
     .order_by(pushes.c.id.desc())
     .limit(TAIL)
@@ -133,7 +135,10 @@ def show_contact(
         shown["events"] = _dicts(transaction, _EVENTS, of)
         ids = [contact_id, *merged_into(transaction, contact_id)]
         shown["pushes"] = _dicts(transaction, _PUSHES, {"ids": ids})
+        removed = removed_names(transaction)
         for push in shown["pushes"]:
+            gone = removed.get(push.pop("connection_id"), "")
+            push["connection"] = push["connection"] or gone
             push["segment"] = push["segment"].removeprefix(UNRESOLVED)
         shown["remote"] = _dicts(transaction, _REMOTE, of)
     return shown
