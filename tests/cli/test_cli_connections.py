@@ -358,8 +358,10 @@ def test_removing_cancels_what_waits(bare: Place) -> None:
     one = bare.good("deliveries", "show", "1", "--json").json
     names = [found["connection"] for found in (row, one, *shown["pushes"])]
     assert names == ["icontact"] * 3
-    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
-    bare.good("connections", "remove", "icontact")
+    again = ("icontact", *bare.settings(), "--segment", "VIP", "--name", "other")
+    bare.good("connections", "add", *again)
+    [row] = bare.good("deliveries", "--json").json
+    assert row["connection"] == "icontact"  # not the one that came after it
 
 
 def test_a_declared_connection_is_removed_in_the_file(place: Place) -> None:

@@ -211,6 +211,7 @@ def test_a_resting_service_is_named_with_its_end(ruled: Place) -> None:
     assert "icontact rests until " in ran.out
     listed = ruled.good("connections").out
     assert "active, rests until 20" in listed
+    assert "rests until 20" in ruled.run("doctor").out
     assert "after 1 batch that failed: " in listed
     assert "503" in listed
     assert ran.out.splitlines()[-1].startswith("next: 20")
@@ -321,7 +322,7 @@ def test_a_list_that_was_not_found_is_shown_by_its_name(ruled: Place) -> None:
     contact = ruled.good("contacts", "show", "ana@shop.example", "--json").json
 
     rows = [*listed, shown, *contact["pushes"]]
-    assert [(row["segment"], row["state"]) for row in rows] == [("Nope", "failed")] * 3
+    assert [(row["segment"], row["state"]) for row in rows] == [("Nope", "waiting")] * 3
     assert "?" not in ruled.good("contacts", "show", "ana@shop.example").out
     ruled.good(*push, "VIP", "--now")
     vip = ruled.sim.folder().list_named("VIP").list_id

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 
 from onward.connections.open import make_integration, open_with
 from onward.connections.rehearse import rehearsal
+from onward.connections.remove import never_used
 from onward.connections.state import State, read_all, read_segments, read_state
 from onward.connections.verify import verify_connection
 from onward.contract import RemoteSegment
@@ -189,7 +190,9 @@ def _save(
     def work(transaction: Transaction) -> State:
         new = int(
             transaction.execute(
-                insert(rows).values(**row).returning(rows.c.id)
+                insert(rows)
+                .values(**row, **never_used(transaction))
+                .returning(rows.c.id)
             ).scalar_one()
         )
         if vault is not None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import select, update
 
 from onward.config.model import ConnectionConfig
+from onward.connections.remove import never_used
 from onward.models import Connection, table
 from onward.runtime import Runtime
 from onward.sql import PerDialect
@@ -55,6 +56,7 @@ def declare_connections(runtime: Runtime) -> None:
                     "paused_why": "",
                     "rest_step": 0,
                     **values,
+                    **never_used(transaction),
                 }
                 # Another process may be starting with the same file.
                 transaction.execute(_ADD(transaction), new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from onward.connections.state import State
 from onward.errors import InputError
@@ -24,6 +24,7 @@ from onward.sql import PerDialect
 
 pushes = table(Push)
 settings = table(Setting)
+rows = table(Connection)
 
 # What was delivered still says where it went.
 _REMOVED = "removed_connection:"
@@ -31,7 +32,6 @@ _REMOVED = "removed_connection:"
 
 def _remember(insert: Any) -> Any:
     statement = insert(settings)
-    # SQLite gives the number of the last row again once that is gone.
     return statement.on_conflict_do_update(
         index_elements=["name"], set_={"value": statement.excluded.value}
     )
@@ -48,6 +48,18 @@ def removed_names(transaction: Transaction) -> dict[int, str]:
         )
     )
     return {int(row.name.removeprefix(_REMOVED)): row.value for row in found}
+
+
+def never_used(transaction: Transaction) -> dict[str, int]:
+    """Return the id of a new connection as a value to insert.
+
+    SQLite gives the highest number again once its row is gone, and what was
+    delivered by the removed one would be the new one's.
+    """
+    if transaction.dialect.name != "sqlite":
+        return {}
+    highest = transaction.execute(select(func.max(rows.c.id))).scalar() or 0
+    return {"id": max([highest, *removed_names(transaction)]) + 1}
 
 
 def remove_connection(runtime: Runtime, state: State) -> int:
@@ -78,7 +90,6 @@ def remove_connection(runtime: Runtime, state: State) -> int:
             f"{state.name} is in use: {', '.join(users)} would push to nothing; "
             "change onward.toml first"
         )
-    rows = table(Connection)
 
     def work(transaction: Transaction) -> int:
         cancelled = transaction.execute(

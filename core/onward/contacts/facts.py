@@ -103,10 +103,10 @@ def load_facts(
 def _add_lists(
     connection: Connection, found: dict[int, Facts], ids: Sequence[int]
 ) -> None:
-    for contact_id, tag in connection.execute(_TAGS(connection), {"ids": ids}):
-        found[contact_id]["tags"].append(tag)
-    for contact_id, name in connection.execute(_SEGMENTS(connection), {"ids": ids}):
-        found[contact_id]["segments"].append(name)
+    for row in connection.execute(_TAGS(connection), {"ids": ids}):
+        found[row.contact_id]["tags"].append(row.tag)
+    for row in connection.execute(_SEGMENTS(connection), {"ids": ids}):
+        found[row.contact_id]["segments"].append(row.name)
     people = {contact_id: [found[contact_id]["email"] or ""] for contact_id in ids}
     for contact_id, stops in find_suppressions(connection, people).items():
         found[contact_id]["do_not_contact"] = any(

@@ -101,6 +101,10 @@ def _check(runtime: Runtime, one: Listed) -> list[Check]:
             f"connections redirect {state.name}` sends what waits elsewhere"
         )
         found.append(problem(name, f"{segment}: {why}", advice))
+    if state.is_resting(runtime.clock()):
+        until = f"{state.rest_until:%Y-%m-%d %H:%M:%S} UTC"
+        message = f"rests until {until}: {one.last_error or 'the service asked for it'}"
+        found.append(warning(name, message, f"it goes on by itself; {test} tries it"))
     if state.verified_at is None:
         found.append(warning(name, "never verified", f"{test} tries it"))
     if not state.push_contacts:
