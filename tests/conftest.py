@@ -29,8 +29,18 @@ HERE = Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep `make quick` quick: whole commands and random tests count as slow."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Keep `make quick` quick and `make test` short.
+
+    Whole commands and random tests count as slow. What is marked `nightly` is one
+    more case of what is tested anyway, and runs with the profile of that name.
+    """
+    if config.getoption("--hypothesis-profile") != "nightly":
+        rest = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if item not in set(rest)]
     for item in items:
         function = getattr(item, "function", None)
         if (HERE / "cli") in item.path.parents or getattr(

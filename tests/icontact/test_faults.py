@@ -40,12 +40,6 @@ KINDS = (
     "status",
 )
 QUICK = frozenset({"timeout_after_write", "html_503"})
-STRIKES = [
-    pytest.param(kind, times, marks=[] if quick else [pytest.mark.slow])
-    for kind in KINDS
-    for times in ((1, 4) if kind in (*QUICK, "truncated_json") else (1,))
-    for quick in (kind in QUICK and times == 1,)
-]
 # (method, resource, how many such calls pass first)
 CALLS = (
     ("GET", "contacts", 0),
@@ -56,6 +50,31 @@ CALLS = (
     ("POST", "contacts", 3),
     ("POST", "subscriptions", 0),
 )
+STRIKES = [
+    (kind, times)
+    for kind in KINDS
+    for times in ((1, 4) if kind in (*QUICK, "truncated_json") else (1,))
+]
+
+
+def _marks(row: int, column: int) -> list[pytest.MarkDecorator]:
+    kind, times = STRIKES[column]
+    if kind in QUICK and times == 1:
+        return []
+    # Every kind of fault and every call by day, every pair of them by night.
+    return [pytest.mark.slow, *([pytest.mark.nightly] if (row + column) % 2 else [])]
+
+
+CELLS = [
+    pytest.param(
+        call,
+        *STRIKES[column],
+        marks=_marks(row, column),
+        id="-".join(map(str, (*call, *STRIKES[column]))),
+    )
+    for row, call in enumerate(CALLS)
+    for column in range(len(STRIKES))
+]
 
 
 def prepared(
@@ -117,11 +136,10 @@ def check(app: TestApp, sim: Simulator, ended: dict[str, tuple[str, str]]) -> No
     }
 
 
-@pytest.mark.parametrize(("kind", "times"), STRIKES)
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: "-".join(map(str, call)))
+@pytest.mark.parametrize(("call", "kind", "times"), CELLS)
 def test_fault_in_each_call(
-    kind: str,
     call: tuple[str, str, int],
+    kind: str,
     times: int,
     sim: Simulator,
     onward_for: OnwardFor,
@@ -163,7 +181,7 @@ class Hollow:
         return httpx.Response(200, text=self.body)
 
 
-@pytest.mark.parametrize("body", ["{}", "[]"])
+@pytest.mark.parametrize("body", ["{}", pytest.param("[]", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: "-".join(map(str, call)))
 def test_answer_with_nothing_in_it(
     call: tuple[str, str, int],

@@ -824,8 +824,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 TestMachine = pytest.mark.slow(Machine.TestCase)
 TestMachine.settings = settings(
-    # 25 by day, 500 in the nightly profile.
-    max_examples=settings().max_examples // 4,
+    # 16 by day, 333 in the nightly profile.
+    max_examples=settings().max_examples // 6,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
