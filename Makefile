@@ -16,9 +16,8 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
-# One process more than there are cores: some tests wait for others' processes.
-CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest -n $(shell expr $(CORES) + 1)
+# -n auto: one process per core.
+PYTEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick check format bench nightly setup clean

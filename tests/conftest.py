@@ -192,7 +192,7 @@ def make_app() -> Iterator[MakeApp]:
 # A process that has Onward imported and forks: that takes milliseconds, where
 # starting Python anew for every process of every test takes seconds.
 _FORKS = """
-import json, os, signal, sys, traceback
+import contextlib, json, os, signal, sys, traceback
 import alembic.command, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
 from onward import *
 from onward.app import Onward
@@ -239,7 +239,8 @@ for line in sys.stdin:
     for _, ready, _, _ in running:
         os.read(ready, 1)
     for _, ready, tell_go, _ in running:
-        os.write(tell_go, b"+")
+        with contextlib.suppress(BrokenPipeError):  # it failed, and will say how
+            os.write(tell_go, b"+")
         os.close(tell_go)
     print(json.dumps([finish(child, answer) for child, _, _, answer in running]))
     sys.stdout.flush()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -225,11 +227,24 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def _use_wal(raw: Any) -> None:
+    """Turn write-ahead logging on; SQLite itself does not wait for others who do."""
+    for left in range(200, -1, -1):
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not left or "locked" not in str(error):
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:
     @event.listens_for(engine.pool, "connect")
     def set_up(raw: Any, record: object) -> None:
         raw.isolation_level = None  # we say BEGIN ourselves
-        raw.execute("PRAGMA journal_mode=WAL")
+        _use_wal(raw)
         raw.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
         raw.execute("PRAGMA temp_store=MEMORY")
         # A page changed a hundred times is copied into the file once per
