@@ -266,9 +266,9 @@ class Sending:
             self._meet(error, self._left(part), crashed)
 
     def _meet(self, error: Exception, left: Part, crashed: str) -> None:
-        if self._gone:
+        if isinstance(error, Withdrawn):
             # Made anew at once, without them.
-            self._put_back(left, "made_anew", Withdrawn().message)
+            self._put_back(left, "made_anew", error.message)
             return
         state = self.opened.state
         redact = self.opened.redactor.text
