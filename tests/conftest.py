@@ -26,6 +26,7 @@ from onward.testing.app import TestApp
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
 
 HERE = Path(__file__).parent
+SLOW_FIXTURES = frozenset({"onward_for", "at_once"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,7 +35,8 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Keep `make quick` quick and `make test` short.
 
-    Whole commands and random tests count as slow. What is marked `nightly` is one
+    Whole commands, whole deliveries to iContact, processes and random tests count
+    as slow. What is marked `nightly` is one
     more case of what is tested anyway, and runs with the profile of that name.
     """
     if config.getoption("--hypothesis-profile") != "nightly":
@@ -43,8 +45,10 @@ def pytest_collection_modifyitems(
         items[:] = [item for item in items if item not in set(rest)]
     for item in items:
         function = getattr(item, "function", None)
-        if (HERE / "cli") in item.path.parents or getattr(
-            function, "is_hypothesis_test", False
+        if (
+            (HERE / "cli") in item.path.parents
+            or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+            or getattr(function, "is_hypothesis_test", False)
         ):
             item.add_marker(pytest.mark.slow)
 

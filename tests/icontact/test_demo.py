@@ -7,6 +7,8 @@ import pytest
 from onward_icontact.demo import run
 
 
+# `make demo` and `.ci/run` run it as people do; half of its time it only waits.
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_demo_ends_well() -> None:
     """`onward demo` finds the simulator's state to be what it must be."""
