@@ -36,13 +36,13 @@ def pytest_collection_modifyitems(
     """Keep `make quick` quick and `make test` short.
 
     Whole commands, whole deliveries to iContact, processes and random tests count
-    as slow. What is marked `nightly` is one
-    more case of what is tested anyway, and runs with the profile of that name.
+    as slow. What is marked `nightly` is one more case of what is tested anyway,
+    and runs with the profile of that name.
     """
     if config.getoption("--hypothesis-profile") != "nightly":
-        rest = [item for item in items if item.get_closest_marker("nightly")]
+        rest = {item for item in items if item.get_closest_marker("nightly")}
         config.hook.pytest_deselected(items=rest)
-        items[:] = [item for item in items if item not in set(rest)]
+        items[:] = [item for item in items if item not in rest]
     for item in items:
         function = getattr(item, "function", None)
         if (

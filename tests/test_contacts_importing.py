@@ -401,6 +401,7 @@ def test_a_line_that_nests_without_end_is_one_bad_line(
     assert counts(summary) == {"taken": 1, "created": 1, "refused": 1}
 
 
+@pytest.mark.slow
 def test_the_example_is_taken_as_its_maker_meant_it(app: TestApp) -> None:
     """Mautic's export is understood; every line is in or refused, twice the same."""
     mapping = {"loyaltytier": "tier:choice", "birthday": "birthday:date"}
@@ -430,6 +431,7 @@ app.close()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_import_leaves_whole_batches(
     make_app: MakeApp, sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -714,6 +714,7 @@ def test_a_file_can_be_read_twice_and_knows_where_it_is(reader: Reader) -> None:
     assert list(file) == first
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(reader: Reader) -> None:
     """Reading takes the same memory for a long file as for a short one."""
     file = reader.open("email,city\n" + "ana@shop.example,Durham\n" * 30_000)

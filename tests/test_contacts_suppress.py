@@ -208,6 +208,7 @@ def test_no_address_is_kept_in_the_clear(database: Database) -> None:
     assert not [text for text in everything if "ana" in text]
 
 
+@pytest.mark.slow
 def test_many_people_are_looked_up_in_parts(sqlite_url: str) -> None:
     """More people than a statement takes parameters are checked at once."""
     database = Database(sqlite_url)

@@ -490,6 +490,7 @@ def test_a_job_is_refused_while_nobody_asks_for_its_end() -> None:
     app.close()
 
 
+@pytest.mark.slow
 def test_batches_are_bounded_by_bytes_and_calls_by_both_windows() -> None:
     """No job exceeds `batch_bytes`; no second sees 10, no minute 150 new jobs."""
 

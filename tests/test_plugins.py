@@ -260,7 +260,7 @@ def test_hook_around_hooks_is_refused(folder: Path) -> None:
             'Bad needs a `key` of lower-case letters, digits and "_", as "acme"; it '
             "has 'Bad Mail'",
         ),
-        (("def push", "def posh"), '"bad" lacks push()'),
+        (("def push", "def publish"), '"bad" lacks push()'),
         (
             ("    def verify", "    Settings = dict\n\n    def verify"),
             'the Settings of "bad" must be a subclass of ConnectionSettings',

@@ -25,6 +25,8 @@ from onward.connections.state import named, pause, read_segments, resume
 from onward.delivery.drain import drain
 from onward.testing import TestApp
 
+pytestmark = pytest.mark.slow
+
 TOML = """
 [connections.acme]
 integration = "acme"

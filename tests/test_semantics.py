@@ -43,6 +43,9 @@ from onward.testing.app import TestApp
 if TYPE_CHECKING:
     from tests.conftest import MakeApp
 
+# Whole lives of events and contacts, most of them.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 ANA = "ana@shop.example"
 

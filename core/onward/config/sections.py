@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -102,12 +103,17 @@ def read_connection(
 
 
 def _fingerprint(declared: dict[str, object], filled: dict[str, object]) -> str:
-    """Tell one declaration from another without giving its secrets away.
+    """Tell one declaration from another without giving its secrets away."""
+    return _digest(json.dumps([declared, filled], sort_keys=True, default=str))
 
-    scrypt, because the result is stored and a short password must not be found by
-    trying: about 10 ms a guess, paid once per connection and start.
+
+@lru_cache(maxsize=64)
+def _digest(text: str) -> str:
+    """Return what is stored of a declaration.
+
+    scrypt, because a short password must not be found by trying: about 10 ms a
+    guess, paid once per declaration and process.
     """
-    text = json.dumps([declared, filled], sort_keys=True, default=str)
     salt = b"onward connection fingerprint 1"
     digest = hashlib.scrypt(text.encode(), salt=salt, n=2**12, r=8, p=1, dklen=16)
     return digest.hex()
