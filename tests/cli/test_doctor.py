@@ -129,6 +129,37 @@ def test_a_connection_never_verified_is_a_warning(place: Place) -> None:
     assert "connection icontact: never verified" in found(place, "warning")
 
 
+def test_the_file_is_examined_as_it_is_now(place: Place) -> None:
+    """What was corrected in `onward.toml` is no problem; what was spoilt since is."""
+    place.good("init")
+    good = (place.path / "onward.toml").read_text()
+    mapped = place.path / "field_maps/bad.toml"
+    mapped.parent.mkdir()
+    mapped.write_text('[fields]\nemail = "{% for i in x %}{% endfor %}"\n')
+    segment = 'segment = "Newsletter"'
+    assert segment in good
+    spoilt = good.replace(segment, f'{segment}\nfield_map = "field_maps/bad.toml"')
+
+    (place.path / "onward.toml").write_text(spoilt)
+    assert "uses a loop" in found(place, "problem")[0]
+    assert place.run("map", "icontact").status == 1
+    (place.path / "onward.toml").write_text(good)
+    assert found(place, "problem") == []
+    assert found(place, "warning") == [
+        "connection icontact: changed and not verified yet"
+    ]
+    place.good("connections", "test", "icontact")
+    assert found(place, "warning") == []
+
+    (place.path / "onward.toml").write_text(good.replace("Newsletter", "Newsleter"))
+    [problem] = found(place, "problem")
+    assert 'no remote segment "Newsleter"; did you mean "Newsletter"?' in problem
+    assert place.run("rules", "check").status == 1
+    (place.path / "onward.toml").write_text(good)
+    place.good("connections", "test", "icontact")
+    assert found(place, "problem") + found(place, "warning") == []
+
+
 def test_an_open_key_file_is_a_warning(place: Place) -> None:
     """A key that others can read is named with its rights, and left as it is."""
     place.good("init")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
@@ -9,6 +11,7 @@ from sqlalchemy import select, update
 
 from onward.config.model import ConnectionConfig
 from onward.connections.remove import never_used
+from onward.connections.state import State
 from onward.models import Connection, table
 from onward.runtime import Runtime
 from onward.sql import PerDialect
@@ -79,6 +82,30 @@ def declare_connections(runtime: Runtime) -> None:
                 )
 
     runtime.database.run(work)
+
+
+def as_declared(state: State, declared: Mapping[str, ConnectionConfig]) -> State:
+    """Return a connection as it will be once the file was taken over."""
+    config = declared.get(state.name)
+    if config is None:
+        return replace(state, enabled=False) if state.declared else state
+    if config.fingerprint == state.declared:
+        return state
+    fresh = replace(
+        state,
+        integration=config.integration,
+        declared=config.fingerprint,
+        enabled=config.enabled,
+        push_contacts=config.push_contacts,
+        segment=config.segment,
+        opt_in=config.opt_in,
+        unsubscribe_means=config.unsubscribe_means,
+        field_map_name=config.field_map,
+        verified_at=None,
+    )
+    if state.paused_code == "manual":
+        return fresh
+    return replace(fresh, paused_code="", paused_why="", paused_at=None)
 
 
 def _known(transaction: Transaction) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
 from onward.config import Config
+from onward.connections.declare import as_declared
 from onward.connections.listing import Listed, list_connections
 from onward.connections.open import bind_map, make_integration, read_settings
 from onward.database import Database
@@ -35,7 +37,10 @@ def check_connections(
     """Check every connection that could push, and that somebody delivers."""
     runtime = Runtime(config, database, plugins, env=env, clock=clock)
     with database.read() as transaction:
-        listed = list_connections(transaction)
+        listed = [
+            replace(one, state=as_declared(one.state, config.connections))
+            for one in list_connections(transaction)
+        ]
         oldest = transaction.execute(
             select(func.count(), func.min(pushes.c.due_at))
             .join(rows, rows.c.id == pushes.c.connection_id)
@@ -106,7 +111,8 @@ def _check(runtime: Runtime, one: Listed) -> list[Check]:
         message = f"rests until {until}: {one.last_error or 'the service asked for it'}"
         found.append(warning(name, message, f"it goes on by itself; {test} tries it"))
     if state.verified_at is None:
-        found.append(warning(name, "never verified", f"{test} tries it"))
+        said = "changed and not verified yet" if state.identity else "never verified"
+        found.append(warning(name, said, f"{test} tries it"))
     if not state.push_contacts:
         advice = "push_contacts = true lets contacts leave"
         found.append(warning(name, "pushes are switched off", advice))

@@ -15,19 +15,30 @@ from onward.contract import RemoteSegment
 def unknown_segments(
     transaction: Transaction, config: Config
 ) -> Iterator[tuple[str, str]]:
-    """Yield (rule or trigger, sentence) for each segment that an account lacks.
+    """Yield (rule, trigger or connection, sentence) for each segment an account lacks.
 
-    Of a connection that was never verified nothing is known, and nothing is said.
+    Of a connection that was never verified nothing is known, and nothing is said;
+    nor of one that was tried since the file was changed, because it says it itself.
     """
-    known = {
-        state.name: [
-            RemoteSegment(id_, name)
-            for id_, name, why in read_segments(transaction, state.id)
-            if not why
-        ]
+    verified = {
+        state.name: state
         for state in read_all(transaction)
         if state.verified_at is not None
     }
+    known = {
+        name: [
+            RemoteSegment(id_, called)
+            for id_, called, why in read_segments(transaction, state.id)
+            if not why
+        ]
+        for name, state in verified.items()
+    }
+    for name, its in config.connections.items():
+        changed = name in known and verified[name].declared != its.fingerprint
+        if changed and isinstance(its.segment, str):
+            _, problem = resolve_segment(name, its.segment, known[name])
+            if problem:
+                yield f"connection {name}", problem
     for what, key, targets in (
         *(("rule", one.key, one.push_to) for one in config.rules),
         *(("trigger", one.key, one.push_to) for one in config.point_triggers),
