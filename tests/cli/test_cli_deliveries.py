@@ -295,6 +295,20 @@ def test_pushing_by_hand(ruled: Place) -> None:
     assert forced.out.startswith("ana@shop.example ")
 
 
+def test_many_queued_pushes_are_counted(ruled: Place) -> None:
+    """Of many pushes ten are named, and the number of the others."""
+    emails = [f"many{number}@shop.example" for number in range(12)]
+    for email in emails:
+        ruled.good("fire", "visited", "--email", email)
+
+    queued = ruled.good("push", *emails, "--to", "icontact")
+
+    assert (
+        queued.out == "queued for icontact: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more\n"
+    )
+    assert len(ruled.good("deliveries", "--json").json) == 12
+
+
 def test_an_ambiguous_list_is_said_by_a_dry_run_too(ruled: Place) -> None:
     """Two lists of one name are named by their ids, as by --now; one works."""
     twins = [ruled.sim.folder().add_list("Twins").list_id for _ in range(2)]

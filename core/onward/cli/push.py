@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from onward.app import Onward
     from onward.preview import Preview
 
+# So many numbers of queued pushes are read; of the others the count is enough.
+SHOWN = 10
+
 
 def push(
     ctx: typer.Context,
@@ -46,7 +49,8 @@ def push(
                 raise typer.Exit(1)
             return
         rows = app.push(to=to, emails=emails, segment=segment or None, force=force)
-        say(f"queued for {to}: {', '.join(map(str, rows))}")
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        say(f"queued for {to}: {', '.join(map(str, rows[:SHOWN]))}{more}")
         note("a worker or `onward deliver` sends it")
 
 
