@@ -48,7 +48,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
 nightly: check test
-	$(PYTEST) --hypothesis-profile=nightly -m "not postgres" $(ARGS)
+	$(PYTEST) --hypothesis-profile=nightly -m "nightly or not postgres" $(ARGS)
 	$(BIN)/python -m benchmarks
 
 setup: $(VENV)/.dev
