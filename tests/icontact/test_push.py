@@ -281,6 +281,31 @@ def test_status_nobody_knows_is_no_permission(
     assert writes(sim) == []
 
 
+@pytest.mark.parametrize("rows", ["short", "full"])
+def test_another_contact_with_the_address_gets_what_is_not_shown(
+    rows: str, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """What the deleted contact was sent, the one that is now theirs has not got."""
+    sim = Simulator(search_rows=rows)
+    app = onward_for(sim)
+    bo = sim.folder().add_contact(BO)
+    app.record_action(
+        "met",
+        identities={"email": ANA, "user": "7"},
+        contact={"first_name": "Ana", "custom": {"tier": "gold"}},
+    )
+    tools.pushed(app, ANA)
+    ana = sim.folder().find(ANA)
+    assert ana is not None
+    sim.folder().delete_contact(ana)
+    app.record_action("met", identities={"user": "7", "email": BO})
+
+    ended = tools.pushed(app, BO)
+
+    assert ended == {"bo": DELIVERED}
+    assert bo.values == {"firstName": "Ana", "loyaltytier": "gold"}
+
+
 @pytest.mark.parametrize("answer", ["revives", "error404", "stays_deleted"])
 @pytest.mark.parametrize("commas", ["honoured", "literal"])
 def test_deleted_there_is_not_made_again_without_consent(

@@ -222,14 +222,18 @@ def _change(client: Client, known: Known) -> Known | Outcome:
 
 
 def _changes(item: Item, contact: RemoteContact) -> dict[str, str]:
-    """Return what differs; a field the row does not show is sent if we changed it."""
+    """Return what differs; a field the row does not show is sent if we changed it.
+
+    Of another contact than the one we sent to before nothing is known.
+    """
+    unsure = item.force or contact.remote_id != item.remote_id
     changes: dict[str, str] = {}
     for name, text in item.fields.items():
         there = _shown(contact, name)
         if name == "email":
             continue
         if there is None:
-            if name in item.changed or item.force:
+            if name in item.changed or unsure:
                 changes[name] = text
         elif not same(text, there) or (text != there and name in item.changed):
             # What only looks like another way of writing the same may be a text.
