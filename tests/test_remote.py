@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ def a_snapshot(remote_id: str = "r1", contact_id: int = 7, **more: object) -> Sn
         "map 1",
         unsure=False,
         alias=False,
+        seen_at=NOW,
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -84,7 +86,26 @@ def test_learning_adds_and_forgets_nothing(database: Database) -> None:
         values={"name": "Ana", "city": "Durham"},
         segments={"1": "normal", "2": "pending"},
     )
-    assert found["r5"] == replace(Snapshot.unknown("r5"), email="eve@shop.example")
+    assert found["r5"] == replace(
+        Snapshot.unknown("r5"), email="eve@shop.example", seen_at=NOW
+    )
+
+
+def test_only_who_is_alive_was_seen(database: Database) -> None:
+    """A deleted one was last seen when it was alive, however often it is read."""
+    later = NOW + timedelta(hours=1)
+    with database.write() as transaction:
+        remote.save(transaction, OF, [a_snapshot(), a_snapshot("r2", 8)], NOW)
+
+        remote.learn(
+            transaction,
+            OF,
+            [RemoteContact("r1", status="deleted"), RemoteContact("r2")],
+            later,
+        )
+
+        found = remote.by_ids(transaction, OF, ["r1", "r2"])
+    assert {id_: one.seen_at for id_, one in found.items()} == {"r1": NOW, "r2": later}
 
 
 def test_unsure_marks_only_those_named(database: Database) -> None:

@@ -161,6 +161,8 @@ class Item:
         force: send even what seems unchanged (opt-outs are obeyed all the same).
         consent: a permission was recorded after the opt-out we know of; the
             membership of the segment may be asked for again, once.
+        recreate: a permission was recorded after the service last showed the
+            contact; if it was deleted there, it may be made anew.
     """
 
     push_id: int
@@ -173,6 +175,7 @@ class Item:
     unsure: bool = False
     force: bool = False
     consent: bool = False
+    recreate: bool = False
 
     def delivered(
         self,

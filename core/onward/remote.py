@@ -18,6 +18,9 @@ from onward.sql import Rows
 rows = table(RemoteContactRow)
 contacts = table(Contact)
 
+# A remote contact in another state does not have what we last sent.
+ALIVE = frozenset({"", "normal", "pending"})
+
 _OF = rows.c.connection_id == bindparam("of")
 # As `Snapshot` takes them.
 _SHOWN = [
@@ -32,6 +35,7 @@ _SHOWN = [
         "map_version",
         "unsure",
         "alias",
+        "seen_at",
     )
 ]
 _BY_ID = ForEach(
@@ -57,7 +61,7 @@ _OWNERS = ForEach(
         )
     )
 )
-_COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
+_COLUMNS = [rows.c.connection_id, *_SHOWN]
 _PUT = Rows(
     lambda insert: insert(rows).on_conflict_do_update(
         index_elements=["connection_id", "remote_id"],
@@ -74,7 +78,10 @@ _MARK_UNSURE = ForEach(
 
 @dataclass(slots=True)
 class Snapshot:
-    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours."""
+    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours.
+
+    `seen_at` is when the service last showed it alive; None for a new one.
+    """
 
     remote_id: str
     contact_id: int
@@ -85,6 +92,12 @@ class Snapshot:
     map_version: str
     unsure: bool
     alias: bool
+    seen_at: datetime | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it is there, as far as we know, and has what we last sent."""
+        return self.status in ALIVE
 
     @classmethod
     def unknown(cls, remote_id: str) -> Snapshot:
@@ -176,7 +189,10 @@ def save(
     snapshots: Iterable[Snapshot],
     now: datetime,
 ) -> None:
-    """Write snapshots as they are given, whole; the last of each remote id wins."""
+    """Write snapshots as they are given, whole; the last of each remote id wins.
+
+    Those that are alive were seen now.
+    """
     latest = {snapshot.remote_id: snapshot for snapshot in snapshots}
     fresh = [
         (
@@ -190,7 +206,7 @@ def save(
             one.map_version,
             one.unsure,
             one.alias,
-            now,
+            now if one.is_alive else one.seen_at or now,
         )
         # In key order: two transactions that write the same ones do not deadlock.
         for _, one in sorted(latest.items())

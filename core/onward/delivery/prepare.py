@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -38,8 +38,6 @@ _LATEST_EVENT = ForEach(
         .order_by(causes.c.id)
     )
 )
-# A remote contact in another state does not have what we last sent.
-ALIVE = frozenset({"", "normal", "pending"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +355,8 @@ def _compare(
             changed=fields,
             opt_in=opt_in,
             force=row.force,
-            consent=_consented(rules, one.stops, on_segment=False),
+            consent=_may_join(rules, one.stops, None, on_segment=False),
+            recreate=_may_recreate(rules, one.stops, None),
         )
     else:
         known = not snapshot.unsure
@@ -372,7 +371,7 @@ def _compare(
             and not changed
             and not row.force
             and row.sent_at is None
-            and snapshot.status in ALIVE
+            and snapshot.is_alive
             and snapshot.map_version == rules.map_version
             and (not rules.segment or on_segment)
         ):
@@ -391,7 +390,8 @@ def _compare(
             opt_in=opt_in,
             unsure=not known,
             force=row.force,
-            consent=_consented(rules, one.stops, on_segment=on_segment),
+            consent=_may_join(rules, one.stops, snapshot, on_segment=on_segment),
+            recreate=_may_recreate(rules, one.stops, snapshot),
         )
     ready = Ready(row, item, one.warnings)
     (done.doubtful if row.sent_at is not None else done.ready).append(ready)
@@ -407,17 +407,46 @@ def _blocking(rules: Rules, stops: Sequence[Stop]) -> Stop | None:
     return None
 
 
-def _consented(rules: Rules, stops: Sequence[Stop], *, on_segment: bool) -> bool:
-    """Tell whether a recorded consent answers an opt-out not yet undone there.
+def _may_join(
+    rules: Rules, stops: Sequence[Stop], snapshot: Snapshot | None, *, on_segment: bool
+) -> bool:
+    """Tell whether a recorded consent answers an opt-out from the segment.
 
-    Once the service confirmed the membership again, a new opt-out there is a
-    new one and the old consent no longer answers it.
+    Once the service confirmed the membership again, a new opt-out there is a new
+    one and the old consent no longer answers it. A consent that was about more than
+    this segment answers none that may have come later.
     """
     return not on_segment and any(
-        stop.lifted_at is not None
-        and stop.blocks(rules.state.identity, rules.segment, everywhere=False)
-        for stop in stops
+        stop.scope == "segment" or _is_newer(stop.lifted_at, snapshot)
+        for stop in _lifted(rules, stops)
     )
+
+
+def _may_recreate(
+    rules: Rules, stops: Sequence[Stop], snapshot: Snapshot | None
+) -> bool:
+    """Tell whether a recorded consent answers a deletion in the service.
+
+    Whoever was seen there since was deleted later.
+    """
+    return any(_is_newer(stop.lifted_at, snapshot) for stop in _lifted(rules, stops))
+
+
+def _lifted(rules: Rules, stops: Sequence[Stop]) -> Iterator[Stop]:
+    for stop in stops:
+        if stop.lifted_at is not None and stop.blocks(
+            rules.state.identity, rules.segment, everywhere=False
+        ):
+            yield stop
+
+
+def _is_newer(consented_at: datetime | None, snapshot: Snapshot | None) -> bool:
+    """Tell whether a consent came after the service last showed the contact alive."""
+    if consented_at is None or snapshot is None or snapshot.seen_at is None:
+        return consented_at is not None
+    if snapshot.is_alive:
+        return consented_at > snapshot.seen_at
+    return consented_at >= snapshot.seen_at
 
 
 def words_for(stop: Stop) -> str:

@@ -14,7 +14,7 @@ from onward import remote, signals
 from onward.connections.state import State
 from onward.contacts.suppress import add_suppression
 from onward.contract import Outcome, OutcomeKind
-from onward.delivery.prepare import ALIVE, Ready
+from onward.delivery.prepare import Ready
 from onward.delivery.retry import Decision, any_luck, decide
 from onward.delivery.settling import settle
 from onward.errors import Fenced
@@ -212,7 +212,7 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
         snapshot.values = {**snapshot.values, **item.fields}
         snapshot.map_version = sent.map_version
         snapshot.unsure = False
-        if snapshot.status not in ALIVE:
+        if not snapshot.is_alive:
             snapshot.status = "normal"
         if sent.segment and outcome.on_segment:
             snapshot.segments[sent.segment] = item.opt_in

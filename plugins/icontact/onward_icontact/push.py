@@ -116,7 +116,7 @@ def _look_up(client: Client, batch: Sequence[Item]) -> Plan:
             else:
                 plan.ended.append(_address_taken(item, contact))
                 continue
-        if contact is None or (contact.status == "deleted" and item.consent):
+        if contact is None or (contact.status == "deleted" and item.recreate):
             plan.new.append(item)
         elif contact.remote_id in taken:
             plan.ended.append(_address_taken(item, contact))
