@@ -40,8 +40,8 @@ def test_what_is_saved_is_found_by_id_address_and_contact(database: Database) ->
     """Three ways to the same row, of this connection only."""
     ana, joe = a_snapshot(), a_snapshot("r2", 8)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana, joe], NOW)
-        remote.save(transaction, OF + 1, [a_snapshot("r1", 9)], NOW)
+        remote.save(transaction, OF, [ana, joe])
+        remote.save(transaction, OF + 1, [a_snapshot("r1", 9)])
 
     with database.read() as transaction:
         assert remote.by_ids(transaction, OF, ["r1", "r9"]) == {"r1": ana}
@@ -57,7 +57,7 @@ def test_aliases_and_the_deleted_are_nobody_to_push_to(database: Database) -> No
     alias = a_snapshot(alias=True)
     deleted = a_snapshot("r2", 8, status="deleted")
     with database.write() as transaction:
-        remote.save(transaction, OF, [alias, deleted], NOW)
+        remote.save(transaction, OF, [alias, deleted])
 
     with database.read() as transaction:
         emails = ["r1@shop.example", "r2@shop.example"]
@@ -72,7 +72,7 @@ def test_learning_adds_and_forgets_nothing(database: Database) -> None:
         "r1", "New@Shop.example", {"city": "Durham"}, "", {"2": "pending"}
     )
     with database.write() as transaction:
-        remote.save(transaction, OF, [known], NOW)
+        remote.save(transaction, OF, [known])
 
         remote.learn(
             transaction, OF, [shown, RemoteContact("r5", "eve@shop.example")], NOW
@@ -86,33 +86,31 @@ def test_learning_adds_and_forgets_nothing(database: Database) -> None:
         values={"name": "Ana", "city": "Durham"},
         segments={"1": "normal", "2": "pending"},
     )
-    assert found["r5"] == replace(
-        Snapshot.unknown("r5"), email="eve@shop.example", seen_at=NOW
-    )
+    assert found["r5"] == replace(Snapshot.unknown("r5", NOW), email="eve@shop.example")
 
 
-def test_only_who_is_alive_was_seen(database: Database) -> None:
-    """A deleted one was last seen when it was alive, however often it is read."""
+def test_reading_is_no_sight_and_no_opt_out(database: Database) -> None:
+    """What is read moves no date, and an opt-out counts with its suppression only."""
     later = NOW + timedelta(hours=1)
+    known = a_snapshot(segments={"1": "normal", "2": "unsubscribed", "3": "normal"})
     with database.write() as transaction:
-        remote.save(transaction, OF, [a_snapshot(), a_snapshot("r2", 8)], NOW)
+        remote.save(transaction, OF, [known])
 
-        remote.learn(
-            transaction,
-            OF,
-            [RemoteContact("r1", status="deleted"), RemoteContact("r2")],
-            later,
+        left = RemoteContact(
+            "r1", segments={"1": "unsubscribed", "2": "unsubscribed", "4": "pending"}
         )
+        remote.learn(transaction, OF, [left], later)
 
-        found = remote.by_ids(transaction, OF, ["r1", "r2"])
-    assert {id_: one.seen_at for id_, one in found.items()} == {"r1": NOW, "r2": later}
+        found = remote.by_ids(transaction, OF, ["r1"])["r1"]
+    assert found.segments == {"2": "unsubscribed", "3": "normal", "4": "pending"}
+    assert found.seen_at == NOW
 
 
 def test_unsure_marks_only_those_named(database: Database) -> None:
     """The others are believed as before; saving makes sure again."""
     ana, joe = a_snapshot(), a_snapshot("r2", 8)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana, joe], NOW)
+        remote.save(transaction, OF, [ana, joe])
 
         remote.mark_unsure(transaction, OF, [7, 99])
 
@@ -120,7 +118,7 @@ def test_unsure_marks_only_those_named(database: Database) -> None:
         found = remote.ours(transaction, OF, [7, 8])
     assert (found[7].unsure, found[8].unsure) == (True, False)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana], NOW)
+        remote.save(transaction, OF, [ana])
         assert remote.ours(transaction, OF, [7]) == {7: ana}
 
 

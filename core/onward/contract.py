@@ -159,10 +159,9 @@ class Item:
         opt_in: `normal`, or `pending` to let the service ask for confirmation.
         unsure: an earlier push may or may not have arrived: read before writing.
         force: send even what seems unchanged (opt-outs are obeyed all the same).
-        consent: a permission was recorded after the opt-out we know of; the
-            membership of the segment may be asked for again, once.
-        recreate: a permission was recorded after the service last showed the
-            contact; if it was deleted there, it may be made anew.
+        consent: the opt-out from the segment that we noted of this remote contact
+            was answered by a permission; the membership may be asked for, once.
+        recreate: the same of its deletion; it may be made anew, once.
     """
 
     push_id: int
@@ -227,7 +226,8 @@ class Item:
                 or `connection` (deleted there: not created again there).
             code: what was seen, as `unsubscribed`, `bounced`, `deleted`.
             reason: a sentence for people.
-            remote_id: the service's id of it, when known.
+            remote_id: the service's id of it; if nobody ever names one, no later
+                consent is passed on.
         """
         return Outcome(
             self.push_id,
@@ -238,9 +238,30 @@ class Item:
             suppress=scope,
         )
 
-    def rejected(self, code: str, reason: str = "") -> Outcome:
-        """Say that the service will never accept this contact as it is."""
-        return Outcome(self.push_id, OutcomeKind.REJECTED, code, reason)
+    def rejected(
+        self,
+        code: str,
+        reason: str = "",
+        remote_id: str = "",
+        *,
+        on_segment: bool = False,
+    ) -> Outcome:
+        """Say that the service will never accept this contact as it is.
+
+        Args:
+            code: what is wrong with it, as `invalid_email`.
+            reason: a sentence for people.
+            remote_id: the service's id of it, when it is there all the same.
+            on_segment: it is on the wished remote segment all the same.
+        """
+        return Outcome(
+            self.push_id,
+            OutcomeKind.REJECTED,
+            code,
+            reason,
+            remote_id,
+            on_segment=on_segment,
+        )
 
     def retry(
         self, code: str, reason: str = "", after: timedelta | None = None

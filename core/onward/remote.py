@@ -80,7 +80,8 @@ _MARK_UNSURE = ForEach(
 class Snapshot:
     """One remote contact as we last knew it; `contact_id` 0 = nobody of ours.
 
-    `seen_at` is when the service last showed it alive; None for a new one.
+    `seen_at` is when the answer to a push last said that it is there; for one that
+    nothing was pushed to, when it was first seen.
     """
 
     remote_id: str
@@ -92,7 +93,7 @@ class Snapshot:
     map_version: str
     unsure: bool
     alias: bool
-    seen_at: datetime | None = None
+    seen_at: datetime
 
     @property
     def is_alive(self) -> bool:
@@ -100,9 +101,11 @@ class Snapshot:
         return self.status in ALIVE
 
     @classmethod
-    def unknown(cls, remote_id: str) -> Snapshot:
+    def unknown(cls, remote_id: str, now: datetime) -> Snapshot:
         """Return what is known of a remote contact before anything is."""
-        return cls(remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False)
+        return cls(
+            remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False, seen_at=now
+        )
 
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
@@ -174,25 +177,34 @@ def learn(
     known = by_ids(connection, connection_id, latest)
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
-        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
+        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id, now)
         snapshot.email = without_control(record.email.lower()) or snapshot.email
         snapshot.status = without_control(record.status) or snapshot.status
         snapshot.values = {**snapshot.values, **record.fields}
-        snapshot.segments = {**snapshot.segments, **record.segments}
+        _learn_segments(snapshot, record)
         fresh.append(snapshot)
-    save(connection, connection_id, fresh, now)
+    save(connection, connection_id, fresh)
+
+
+def _learn_segments(snapshot: Snapshot, record: RemoteContact) -> None:
+    """Take over memberships; of a new opt-out only that it is no member any more.
+
+    It counts from the moment its suppression is recorded, with a push's outcome: an
+    older consent would answer it otherwise.
+    """
+    known = dict(snapshot.segments)
+    for segment, membership in record.segments.items():
+        if membership != "unsubscribed":
+            known[segment] = membership
+        elif known.get(segment) != "unsubscribed":
+            known.pop(segment, None)
+    snapshot.segments = known
 
 
 def save(
-    connection: Connection,
-    connection_id: int,
-    snapshots: Iterable[Snapshot],
-    now: datetime,
+    connection: Connection, connection_id: int, snapshots: Iterable[Snapshot]
 ) -> None:
-    """Write snapshots as they are given, whole; the last of each remote id wins.
-
-    Those that are alive were seen now.
-    """
+    """Write snapshots as they are given, whole; the last of each remote id wins."""
     latest = {snapshot.remote_id: snapshot for snapshot in snapshots}
     fresh = [
         (
@@ -206,7 +218,7 @@ def save(
             one.map_version,
             one.unsure,
             one.alias,
-            now if one.is_alive else one.seen_at or now,
+            one.seen_at,
         )
         # In key order: two transactions that write the same ones do not deadlock.
         for _, one in sorted(latest.items())

@@ -336,55 +336,6 @@ def test_deleted_there_is_not_made_again_without_consent(
     assert values(sim) == {"firstName": "Newer"}
 
 
-@pytest.mark.parametrize("answer", ["revives", "error404", "stays_deleted"])
-def test_consent_given_before_the_deletion_does_not_answer_it(
-    answer: str, onward_for: OnwardFor, tools: SimpleNamespace
-) -> None:
-    """Who was there after they consented, and was deleted then, is not made again."""
-    sim = Simulator(deleted_member_post=answer)
-    app = onward_for(sim)
-    given(app, ANA, first_name="Ana")
-    app.suppress(ANA)
-    app.consent(ANA, how="form", who="sam")
-    assert tools.pushed(app, ANA) == {"ana": DELIVERED}
-    ana = sim.folder().find(ANA)
-    assert ana is not None
-    sim.folder().delete_contact(ana)
-
-    ended = tools.pushed(app, ANA, segment="VIP")
-
-    assert ended == {"ana": ("skipped", "deleted")}
-    assert ana.status == "deleted"
-    app.consent(ANA, how="came back", who="sam")
-    assert tools.pushed(app, ANA, segment="VIP") == {"ana": DELIVERED}
-    assert sim.folder().on_list("VIP") == {ANA}
-
-
-def test_consent_given_before_an_opt_out_does_not_answer_it(
-    onward_for: OnwardFor, tools: SimpleNamespace
-) -> None:
-    """A consent is no permission for a list that the person left afterwards."""
-    sim = Simulator(opt_out_subscribe="resubscribes")
-    app = onward_for(sim)
-    given(app, ANA, first_name="Ana")
-    app.suppress(ANA)
-    app.consent(ANA, how="form", who="sam")
-    assert tools.pushed(app, ANA) == {"ana": DELIVERED}
-    ana = sim.folder().find(ANA)
-    assert ana is not None
-    vip = sim.folder().list_named("VIP").list_id
-    sim.folder().subscribe(vip, ana.contact_id, "normal")
-    sim.folder().unsubscribe("VIP", ANA)
-
-    ended = tools.pushed(app, ANA, segment="VIP")
-
-    assert ended == {"ana": ("skipped", "unsubscribed")}
-    assert sim.folder().on_list("VIP") == set()
-    app.consent(ANA, how="VIP form", who="sam")
-    assert tools.pushed(app, ANA, segment="VIP") == {"ana": DELIVERED}
-    assert sim.folder().on_list("VIP") == {ANA}
-
-
 @pytest.mark.parametrize("commas", ["honoured", "literal"])
 @pytest.mark.parametrize("others", [0, 60])
 @pytest.mark.parametrize("batch", [1, 5])

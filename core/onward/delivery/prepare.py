@@ -355,8 +355,6 @@ def _compare(
             changed=fields,
             opt_in=opt_in,
             force=row.force,
-            consent=_may_join(rules, one.stops, None, on_segment=False),
-            recreate=_may_recreate(rules, one.stops, None),
         )
     else:
         known = not snapshot.unsure
@@ -390,7 +388,7 @@ def _compare(
             opt_in=opt_in,
             unsure=not known,
             force=row.force,
-            consent=_may_join(rules, one.stops, snapshot, on_segment=on_segment),
+            consent=_may_join(rules, one.stops, snapshot),
             recreate=_may_recreate(rules, one.stops, snapshot),
         )
     ready = Ready(row, item, one.warnings)
@@ -407,29 +405,32 @@ def _blocking(rules: Rules, stops: Sequence[Stop]) -> Stop | None:
     return None
 
 
-def _may_join(
-    rules: Rules, stops: Sequence[Stop], snapshot: Snapshot | None, *, on_segment: bool
-) -> bool:
+def _may_join(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
     """Tell whether a recorded consent answers an opt-out from the segment.
 
-    Once the service confirmed the membership again, a new opt-out there is a new
-    one and the old consent no longer answers it. A consent that was about more than
-    this segment answers none that may have come later.
+    It answers what was known when it was given: the opt-out noted of this very remote
+    contact, or its deletion and what came before that. Once the service showed
+    another membership, the next opt-out is a new one.
     """
-    return not on_segment and any(
-        stop.scope == "segment" or _is_newer(stop.lifted_at, snapshot)
-        for stop in _lifted(rules, stops)
-    )
+    membership = snapshot.segments.get(rules.segment, "")
+    if membership == "unsubscribed":
+        return any(stop.scope == "segment" for stop in _lifted(rules, stops))
+    return not membership and _may_recreate(rules, stops, snapshot)
 
 
-def _may_recreate(
-    rules: Rules, stops: Sequence[Stop], snapshot: Snapshot | None
-) -> bool:
+def _may_recreate(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
     """Tell whether a recorded consent answers a deletion in the service.
 
-    Whoever was seen there since was deleted later.
+    Who was there when something was pushed since, was deleted later.
     """
-    return any(_is_newer(stop.lifted_at, snapshot) for stop in _lifted(rules, stops))
+    given = [
+        stop.lifted_at
+        for stop in _lifted(rules, stops)
+        if stop.scope == "connection" and stop.lifted_at is not None
+    ]
+    if snapshot.status == "deleted":
+        return any(at >= snapshot.seen_at for at in given)
+    return any(at > snapshot.seen_at for at in given)
 
 
 def _lifted(rules: Rules, stops: Sequence[Stop]) -> Iterator[Stop]:
@@ -438,15 +439,6 @@ def _lifted(rules: Rules, stops: Sequence[Stop]) -> Iterator[Stop]:
             rules.state.identity, rules.segment, everywhere=False
         ):
             yield stop
-
-
-def _is_newer(consented_at: datetime | None, snapshot: Snapshot | None) -> bool:
-    """Tell whether a consent came after the service last showed the contact alive."""
-    if consented_at is None or snapshot is None or snapshot.seen_at is None:
-        return consented_at is not None
-    if snapshot.is_alive:
-        return consented_at > snapshot.seen_at
-    return consented_at >= snapshot.seen_at
 
 
 def words_for(stop: Stop) -> str:

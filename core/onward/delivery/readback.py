@@ -201,8 +201,14 @@ class ReadBack:
         with self.runtime.database.write() as transaction:
             use_try(transaction, [ready.row.id for ready in rest], self.held.fence)
         for ready in rest:
+            # A permission is used once, and the lost send may have used it.
             item = replace(
-                ready.item, unsure=True, on_segment=False, changed=ready.item.fields
+                ready.item,
+                unsure=True,
+                on_segment=False,
+                changed=ready.item.fields,
+                consent=False,
+                recreate=False,
             )
             row = replace(ready.row, tries=ready.row.tries + 1)
             self.again.append(Ready(row, item, ready.warnings))

@@ -182,7 +182,11 @@ def _learn(
     transaction: Transaction, sent: Sent, results: Results, now: datetime
 ) -> None:
     """Link remote contacts to ours and keep what is now known of them."""
-    told = [(ready, outcome) for ready, outcome in results if outcome.remote_id]
+    told = [
+        (ready, outcome)
+        for ready, outcome in ((ready, _named(ready, o)) for ready, o in results)
+        if outcome.remote_id
+    ]
     of = sent.state.id
     if not told:
         return
@@ -196,13 +200,23 @@ def _learn(
             fresh.append(old)
     # After those that let go: one may be taken over by another contact here.
     for ready, outcome in told:
-        snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
+        remote_id = outcome.remote_id
+        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id, now)
         snapshot.email = snapshot.email or ready.item.email
         snapshot.contact_id = ready.row.contact_id
         snapshot.alias = False
         _note(snapshot, ready, outcome, sent)
+        if snapshot.status != "deleted":
+            snapshot.seen_at = now
         fresh.append(snapshot)
-    remote.save(transaction, of, fresh, now)
+    remote.save(transaction, of, fresh)
+
+
+def _named(ready: Ready, outcome: Outcome) -> Outcome:
+    """Let an opt-out be noted of the remote contact, also where nobody names it."""
+    if outcome.suppress is None or outcome.remote_id:
+        return outcome
+    return replace(outcome, remote_id=ready.item.remote_id)
 
 
 def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> None:
@@ -214,8 +228,11 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
         snapshot.unsure = False
         if not snapshot.is_alive:
             snapshot.status = "normal"
-        if sent.segment and outcome.on_segment:
-            snapshot.segments[sent.segment] = item.opt_in
+        if not outcome.on_segment:
+            # Whatever it was there, it is something else by now.
+            snapshot.segments.pop(sent.segment, None)
+    if sent.segment and outcome.on_segment:
+        snapshot.segments[sent.segment] = ready.item.opt_in
     elif outcome.suppress == "segment" and sent.segment:
         snapshot.segments[sent.segment] = "unsubscribed"
     elif outcome.suppress == "connection":

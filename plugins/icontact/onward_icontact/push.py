@@ -116,6 +116,15 @@ def _look_up(client: Client, batch: Sequence[Item]) -> Plan:
             else:
                 plan.ended.append(_address_taken(item, contact))
                 continue
+        if contact is not None and item.remote_id not in ("", contact.remote_id):
+            # What was said and sent to another contact counts nothing for this one.
+            item = replace(
+                item,
+                on_segment=False,
+                consent=False,
+                recreate=False,
+                changed=item.fields,
+            )
         if contact is None or (contact.status == "deleted" and item.recreate):
             plan.new.append(item)
         elif contact.remote_id in taken:
@@ -222,18 +231,14 @@ def _change(client: Client, known: Known) -> Known | Outcome:
 
 
 def _changes(item: Item, contact: RemoteContact) -> dict[str, str]:
-    """Return what differs; a field the row does not show is sent if we changed it.
-
-    Of another contact than the one we sent to before nothing is known.
-    """
-    unsure = item.force or contact.remote_id != item.remote_id
+    """Return what differs; a field the row does not show is sent if we changed it."""
     changes: dict[str, str] = {}
     for name, text in item.fields.items():
         there = _shown(contact, name)
         if name == "email":
             continue
         if there is None:
-            if name in item.changed or unsure:
+            if name in item.changed or item.force:
                 changes[name] = text
         elif not same(text, there) or (text != there and name in item.changed):
             # What only looks like another way of writing the same may be a text.

@@ -72,12 +72,13 @@ def unsubscribed(known: Known, segment: RemoteSegment) -> Outcome:
 
 def delivered(known: Known, code: str = "", reason: str = "") -> Outcome:
     """Say it arrived, unless something came back otherwise than it was sent."""
-    if known.altered:
-        return known.item.rejected("altered", known.altered)
+    remote_id = known.contact.remote_id
     on_segment = known.member is not None and not code
-    return known.item.delivered(
-        known.contact.remote_id, code, reason, on_segment=on_segment
-    )
+    if known.altered:
+        return known.item.rejected(
+            "altered", known.altered, remote_id, on_segment=on_segment
+        )
+    return known.item.delivered(remote_id, code, reason, on_segment=on_segment)
 
 
 # -- what they are on the list now
