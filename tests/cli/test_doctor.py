@@ -155,6 +155,10 @@ def test_the_file_is_examined_as_it_is_now(place: Place) -> None:
     [problem] = found(place, "problem")
     assert 'no remote segment "Newsleter"; did you mean "Newsletter"?' in problem
     assert place.run("rules", "check").status == 1
+    off = good.replace(segment, 'enabled = false\nsegment = "Newsleter"')
+    (place.path / "onward.toml").write_text(off)
+    assert found(place, "problem") == []
+    place.good("rules", "check")
     (place.path / "onward.toml").write_text(good)
     place.good("connections", "test", "icontact")
     assert found(place, "problem") + found(place, "warning") == []

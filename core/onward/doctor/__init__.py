@@ -83,7 +83,7 @@ def connections_elsewhere(
 
 
 def lists_nobody_has(path: Path | None, env: Mapping[str, str]) -> Sequence[str]:
-    """Return a sentence for each segment a rule or trigger names and no account has."""
+    """Return a sentence for each segment that something names and no account has."""
 
     def read(transaction: Transaction, config: Config) -> list[str]:
         return [f"{of}: {why}" for of, why in unknown_segments(transaction, config)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection as Transaction
 
 from onward.config import Config
+from onward.connections.declare import as_declared
 from onward.connections.rename import resolve_segment
 from onward.connections.state import read_all, read_segments
 from onward.contract import RemoteSegment
@@ -18,12 +19,14 @@ def unknown_segments(
     """Yield (rule, trigger or connection, sentence) for each segment an account lacks.
 
     Of a connection that was never verified nothing is known, and nothing is said;
-    nor of one that was tried since the file was changed, because it says it itself.
+    nor of one that was tried since the file was changed, because it says it itself;
+    nor of one that is switched off.
     """
     verified = {
         state.name: state
         for state in read_all(transaction)
         if state.verified_at is not None
+        and as_declared(state, config.connections).enabled
     }
     known = {
         name: [
@@ -38,7 +41,12 @@ def unknown_segments(
         if changed and isinstance(its.segment, str):
             _, problem = resolve_segment(name, its.segment, known[name])
             if problem:
-                yield f"connection {name}", problem
+                said = problem.removeprefix(f"{name}: ")
+                why = (
+                    f"{said}; if it is another account by now, "
+                    f"`onward connections test {name}` reads its segments"
+                )
+                yield f"connection {name}", why
     for what, key, targets in (
         *(("rule", one.key, one.push_to) for one in config.rules),
         *(("trigger", one.key, one.push_to) for one in config.point_triggers),
