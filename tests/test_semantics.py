@@ -89,6 +89,9 @@ class Acme(Integration):
         for item in items:
             if item.email.startswith("refused"):
                 yield item.rejected("refused", "Acme refuses this contact")
+            elif item.email.startswith("leaves") and not item.consent:
+                id_ = f"r-{item.email}"
+                yield item.opted_out("segment", "unsubscribed", "left News", id_)
             else:
                 yield item.delivered(f"r-{item.email}")
 
@@ -893,6 +896,25 @@ def test_only_a_consent_lifts(make: Make) -> None:
     app.deliver()
 
     assert states(app) == [("skipped", "suppressed"), ("delivered", "delivered")]
+
+
+def test_consent_answers_once(make: Make) -> None:
+    """A consent answers the opt-outs known when it was given, once: who leaves a remote
+    segment after it is left alone until the next."""
+    app = make()
+    app.upsert_contact({"email": "leaves@shop.example"})
+
+    for is_given in (False, True, False):
+        if is_given:
+            app.consent("leaves@shop.example", how="form newsletter", who="ben")
+        app.push(to="acme", email="leaves@shop.example", force=True)
+        app.deliver()
+
+    assert states(app) == [
+        ("skipped", "unsubscribed"),
+        ("delivered", "delivered"),
+        ("skipped", "unsubscribed"),
+    ]
 
 
 def test_opt_out_outlives_the_contact(make: Make) -> None:
