@@ -484,17 +484,17 @@ class Machine(RuleBasedStateMachine):
         self.process.app.suppress(email)
         self.world.stopped.add(email)
 
-    @precondition(lambda self: self.world.stopped or self.world.left)
+    @precondition(lambda self: self.world.stopped or self.world.left or self.world.gone)
     @rule(who=people)
     def consents(self, who: int) -> None:
-        """A person allows everything again."""
+        """A person allows again whatever we know that they did not want."""
         email = self.people[who].email
-        self.process.app.consent(email, how="form", who="test")
         addresses = self.addresses_of(email)
+        left, gone = self.known_of(addresses)
+        self.process.app.consent(email, how="form", who="test")
         self.world.stopped -= addresses
-        ids = self.ids_of(addresses)
-        self.world.left = {pair for pair in self.world.left if pair[0] not in ids}
-        self.world.gone -= ids
+        self.world.left -= left
+        self.world.gone -= gone
 
     def addresses_of(self, email: str) -> set[str]:
         """Return every address the contact behind this one ever had."""
@@ -504,20 +504,25 @@ class Machine(RuleBasedStateMachine):
         with self.process.app.runtime.database.read() as transaction:
             return _addresses(transaction, identities, email)
 
-    def ids_of(self, addresses: set[str]) -> set[str]:
-        """Return the remote ids that belong to somebody with these addresses."""
-        there = {
-            one.contact_id
-            for one in self.world.sim.folder().contacts.values()
-            if one.email in addresses
-        }
+    def known_of(self, addresses: set[str]) -> tuple[set[tuple[str, str]], set[str]]:
+        """Return what opt-outs and deletions we know of the contact with an address."""
+        folder = self.world.sim.folder()
+        lists = {name: folder.list_named(name).list_id for name in LISTS}
         with self.process.app.runtime.database.read() as transaction:
-            linked = transaction.execute(
-                select(remote_contacts.c.remote_id)
+            found = transaction.execute(
+                select(remote_contacts)
                 .join(contacts, contacts.c.id == remote_contacts.c.contact_id)
                 .where(contacts.c.email.in_(addresses))
-            ).scalars()
-            return there | set(linked)
+            ).all()
+        gone = {row.remote_id for row in found if row.status == "deleted"}
+        left = {
+            (row.remote_id, name)
+            for row in found
+            for name, list_id in lists.items()
+            # With a deletion all that came before it is answered.
+            if row.remote_id in gone or row.segments.get(list_id) == "unsubscribed"
+        }
+        return left, gone
 
     @rule(
         who=people,
@@ -720,7 +725,9 @@ class Machine(RuleBasedStateMachine):
                 select(pushes.c.id)
                 .join(contacts, contacts.c.id == pushes.c.contact_id)
                 .where(
-                    pushes.c.state.in_(["queued", "waiting"]),
+                    pushes.c.state == "waiting",
+                    # What was on its way during the merge comes back and ends soon.
+                    pushes.c.due_at.is_(None),
                     contacts.c.merged_into.is_not(None),
                 )
             ).all()
