@@ -24,6 +24,9 @@ from onward.testing.app import TestApp
 
 # `make nightly`: the same random tests, for longer.
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
+# By day they draw the same each time, so that a change is judged and not luck.
+hypothesis.settings.register_profile("day", derandomize=True)
+hypothesis.settings.load_profile("day")
 
 HERE = Path(__file__).parent
 SLOW_FIXTURES = frozenset({"onward_for", "at_once"})
