@@ -232,6 +232,9 @@ def test_a_delivery_has_exactly_its_promised_keys(ruled: Place) -> None:
     assert row["due_at"] is None
     for name in ("created_at", "finished_at"):
         assert datetime.fromisoformat(row[name]).utcoffset() == timedelta(0)
+    # For people by name.
+    assert "Newsletter" in ruled.good("deliveries").out
+    assert "segment: Newsletter" in ruled.good("deliveries", "show", "1").out
 
 
 def test_all_rows_come_and_filters_choose(ruled: Place) -> None:

@@ -31,17 +31,23 @@ def deliveries() -> None:
     """What became of pushes, and why."""
 
 
-def _document(row: RowMapping, removed: Mapping[int, str]) -> dict[str, Any]:
+def _document(
+    row: RowMapping,
+    removed: Mapping[int, str],
+    names: Mapping[tuple[int, str], str] | None = None,
+) -> dict[str, Any]:
     """Return a delivery, with names for what is not there: segment, connection.
 
     Args:
         removed: id of a connection that was removed → what it was called.
+        names: (connection, id of a remote segment) → its name, for people.
     """
     from onward.delivery.listing import delivery_document
     from onward.why.waiting import shown_segment
 
     found = delivery_document(row)
-    found["segment"] = shown_segment(row["segment"], ())
+    shown = shown_segment(row["segment"], ())
+    found["segment"] = (names or {}).get((row["connection_id"], shown), shown)
     found["connection"] = found["connection"] or removed.get(row["connection_id"], "")
     return found
 
@@ -63,7 +69,7 @@ def list_(
 ) -> None:
     """List pushes, the oldest first."""
     from onward.connections.remove import removed_names
-    from onward.delivery.listing import Wanted, list_deliveries
+    from onward.delivery.listing import Wanted, list_deliveries, segment_names
 
     with open_runtime(ctx) as runtime:
         now, zone = runtime.clock(), runtime.config.timezone
@@ -77,8 +83,10 @@ def list_(
         )
         with runtime.database.read() as transaction:
             removed = removed_names(transaction)
+            names = None if json else segment_names(transaction)
             found = (
-                _document(row, removed) for row in list_deliveries(transaction, wanted)
+                _document(row, removed, names)
+                for row in list_deliveries(transaction, wanted)
             )
             if json:
                 print_json(found)
@@ -113,12 +121,14 @@ def show(
     from dataclasses import replace
 
     from onward.connections.remove import removed_names
-    from onward.delivery.listing import read_deliveries, show_delivery
+    from onward.delivery.listing import read_deliveries, segment_names, show_delivery
 
     with open_runtime(ctx) as runtime, runtime.database.read() as transaction:
         shown = show_delivery(transaction, id_)
         [row] = read_deliveries(transaction, ids=[id_])
-        shown = replace(shown, delivery=_document(row, removed_names(transaction)))
+        names = None if json else segment_names(transaction)
+        removed = removed_names(transaction)
+        shown = replace(shown, delivery=_document(row, removed, names))
     if json:
         print_document(shown.document)
         return

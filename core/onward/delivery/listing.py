@@ -132,6 +132,13 @@ def read_deliveries(
     return list(found.mappings())
 
 
+def segment_names(transaction: Transaction) -> dict[tuple[int, str], str]:
+    """Return (connection, id of a remote segment) → its name, as last read."""
+    of, id_, name = (remote_segments.c[c] for c in ("connection_id", "id", "name"))
+    found = transaction.execute(select(of, id_, name))
+    return {(row[0], row[1]): row[2] for row in found}
+
+
 def delivery_document(row: RowMapping) -> dict[str, Any]:
     """Return what a delivery is to the outside; its keys are a promise."""
     segment = row["segment"]
