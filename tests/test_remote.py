@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from onward import remote
-from onward.contract import RemoteContact
+from onward.contract import Membership, RemoteContact
 from onward.database import Database
 from onward.migrate import prepare_database
 from onward.remote import Snapshot
@@ -31,7 +30,6 @@ def a_snapshot(remote_id: str = "r1", contact_id: int = 7, **more: object) -> Sn
         "map 1",
         unsure=False,
         alias=False,
-        seen_at=NOW,
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -40,8 +38,8 @@ def test_what_is_saved_is_found_by_id_address_and_contact(database: Database) ->
     """Three ways to the same row, of this connection only."""
     ana, joe = a_snapshot(), a_snapshot("r2", 8)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana, joe])
-        remote.save(transaction, OF + 1, [a_snapshot("r1", 9)])
+        remote.save(transaction, OF, [ana, joe], NOW)
+        remote.save(transaction, OF + 1, [a_snapshot("r1", 9)], NOW)
 
     with database.read() as transaction:
         assert remote.by_ids(transaction, OF, ["r1", "r9"]) == {"r1": ana}
@@ -57,7 +55,7 @@ def test_aliases_and_the_deleted_are_nobody_to_push_to(database: Database) -> No
     alias = a_snapshot(alias=True)
     deleted = a_snapshot("r2", 8, status="deleted")
     with database.write() as transaction:
-        remote.save(transaction, OF, [alias, deleted])
+        remote.save(transaction, OF, [alias, deleted], NOW)
 
     with database.read() as transaction:
         emails = ["r1@shop.example", "r2@shop.example"]
@@ -72,7 +70,7 @@ def test_learning_adds_and_forgets_nothing(database: Database) -> None:
         "r1", "New@Shop.example", {"city": "Durham"}, "", {"2": "pending"}
     )
     with database.write() as transaction:
-        remote.save(transaction, OF, [known])
+        remote.save(transaction, OF, [known], NOW)
 
         remote.learn(
             transaction, OF, [shown, RemoteContact("r5", "eve@shop.example")], NOW
@@ -86,31 +84,46 @@ def test_learning_adds_and_forgets_nothing(database: Database) -> None:
         values={"name": "Ana", "city": "Durham"},
         segments={"1": "normal", "2": "pending"},
     )
-    assert found["r5"] == replace(Snapshot.unknown("r5", NOW), email="eve@shop.example")
+    assert found["r5"] == replace(Snapshot.unknown("r5"), email="eve@shop.example")
 
 
-def test_reading_is_no_sight_and_no_opt_out(database: Database) -> None:
-    """What is read moves no date, and an opt-out counts with its suppression only."""
-    later = NOW + timedelta(hours=1)
-    known = a_snapshot(segments={"1": "normal", "2": "unsubscribed", "3": "normal"})
+def test_an_opt_out_or_a_deletion_is_not_learned_by_reading(
+    database: Database,
+) -> None:
+    """They count with their suppression; of nobody of ours, all is as it is shown."""
+    ana = a_snapshot(segments={"1": "normal", "2": "unsubscribed", "3": "normal"})
+    joe = a_snapshot("r2", 8, status="deleted")
     with database.write() as transaction:
-        remote.save(transaction, OF, [known])
+        remote.save(transaction, OF, [ana, joe, a_snapshot("r3", 0)], NOW)
+        memberships: dict[str, Membership] = {
+            "1": "unsubscribed",
+            "2": "unsubscribed",
+            "4": "pending",
+        }
 
-        left = RemoteContact(
-            "r1", segments={"1": "unsubscribed", "2": "unsubscribed", "4": "pending"}
+        remote.learn(
+            transaction,
+            OF,
+            [
+                RemoteContact("r1", status="deleted", segments=memberships),
+                RemoteContact("r2", status="normal"),
+                RemoteContact("r3", status="deleted"),
+            ],
+            NOW,
         )
-        remote.learn(transaction, OF, [left], later)
 
-        found = remote.by_ids(transaction, OF, ["r1"])["r1"]
-    assert found.segments == {"2": "unsubscribed", "3": "normal", "4": "pending"}
-    assert found.seen_at == NOW
+        found = remote.by_ids(transaction, OF, ["r1", "r2", "r3"])
+    assert found["r1"] == replace(
+        ana, segments={"2": "unsubscribed", "3": "normal", "4": "pending"}
+    )
+    assert (found["r2"].status, found["r3"].status) == ("deleted", "deleted")
 
 
 def test_unsure_marks_only_those_named(database: Database) -> None:
     """The others are believed as before; saving makes sure again."""
     ana, joe = a_snapshot(), a_snapshot("r2", 8)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana, joe])
+        remote.save(transaction, OF, [ana, joe], NOW)
 
         remote.mark_unsure(transaction, OF, [7, 99])
 
@@ -118,7 +131,7 @@ def test_unsure_marks_only_those_named(database: Database) -> None:
         found = remote.ours(transaction, OF, [7, 8])
     assert (found[7].unsure, found[8].unsure) == (True, False)
     with database.write() as transaction:
-        remote.save(transaction, OF, [ana])
+        remote.save(transaction, OF, [ana], NOW)
         assert remote.ours(transaction, OF, [7]) == {7: ana}
 
 

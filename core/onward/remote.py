@@ -35,7 +35,6 @@ _SHOWN = [
         "map_version",
         "unsure",
         "alias",
-        "seen_at",
     )
 ]
 _BY_ID = ForEach(
@@ -61,7 +60,7 @@ _OWNERS = ForEach(
         )
     )
 )
-_COLUMNS = [rows.c.connection_id, *_SHOWN]
+_COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
 _PUT = Rows(
     lambda insert: insert(rows).on_conflict_do_update(
         index_elements=["connection_id", "remote_id"],
@@ -78,11 +77,7 @@ _MARK_UNSURE = ForEach(
 
 @dataclass(slots=True)
 class Snapshot:
-    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours.
-
-    `seen_at` is when the answer to a push last said that it is there; for one that
-    nothing was pushed to, when it was first seen.
-    """
+    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours."""
 
     remote_id: str
     contact_id: int
@@ -93,7 +88,6 @@ class Snapshot:
     map_version: str
     unsure: bool
     alias: bool
-    seen_at: datetime
 
     @property
     def is_alive(self) -> bool:
@@ -101,11 +95,9 @@ class Snapshot:
         return self.status in ALIVE
 
     @classmethod
-    def unknown(cls, remote_id: str, now: datetime) -> Snapshot:
+    def unknown(cls, remote_id: str) -> Snapshot:
         """Return what is known of a remote contact before anything is."""
-        return cls(
-            remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False, seen_at=now
-        )
+        return cls(remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False)
 
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
@@ -169,7 +161,12 @@ def learn(
     records: Iterable[RemoteContact],
     now: datetime,
 ) -> None:
-    """Add what a service showed to what is known; what it did not show stays."""
+    """Add what a service showed to what is known; what it did not show stays.
+
+    Of our contacts an opt-out, a deletion and their end count from the moment a
+    push's outcome records them, with the suppression: an older consent would answer
+    what was only read.
+    """
     # An id with a NUL in it is none, and no text for PostgreSQL.
     latest = {
         record.remote_id: record for record in records if record.remote_id.isprintable()
@@ -177,21 +174,19 @@ def learn(
     known = by_ids(connection, connection_id, latest)
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
-        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id, now)
+        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
         snapshot.email = without_control(record.email.lower()) or snapshot.email
-        snapshot.status = without_control(record.status) or snapshot.status
+        status = without_control(record.status) or snapshot.status
+        if not (snapshot.contact_id and "deleted" in (status, snapshot.status)):
+            snapshot.status = status
         snapshot.values = {**snapshot.values, **record.fields}
         _learn_segments(snapshot, record)
         fresh.append(snapshot)
-    save(connection, connection_id, fresh)
+    save(connection, connection_id, fresh, now)
 
 
 def _learn_segments(snapshot: Snapshot, record: RemoteContact) -> None:
-    """Take over memberships; of a new opt-out only that it is no member any more.
-
-    It counts from the moment its suppression is recorded, with a push's outcome: an
-    older consent would answer it otherwise.
-    """
+    """Take over memberships; of a new opt-out only that it is no member any more."""
     known = dict(snapshot.segments)
     for segment, membership in record.segments.items():
         if membership != "unsubscribed":
@@ -202,7 +197,10 @@ def _learn_segments(snapshot: Snapshot, record: RemoteContact) -> None:
 
 
 def save(
-    connection: Connection, connection_id: int, snapshots: Iterable[Snapshot]
+    connection: Connection,
+    connection_id: int,
+    snapshots: Iterable[Snapshot],
+    now: datetime,
 ) -> None:
     """Write snapshots as they are given, whole; the last of each remote id wins."""
     latest = {snapshot.remote_id: snapshot for snapshot in snapshots}
@@ -218,7 +216,7 @@ def save(
             one.map_version,
             one.unsure,
             one.alias,
-            one.seen_at,
+            now,
         )
         # In key order: two transactions that write the same ones do not deadlock.
         for _, one in sorted(latest.items())

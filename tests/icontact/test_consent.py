@@ -285,6 +285,22 @@ def test_consent_does_not_pass_over_in_a_merge(story: Story) -> None:
     assert story.on() == set()
 
 
+def test_answered_deletion_does_not_pass_over_in_a_merge(story: Story) -> None:
+    """The survivor's own contact was deleted too, and nobody knew that yet."""
+    story.app.record_action("met", identities={"email": BO, "user": "8"})
+    bo = story.sim.folder().add_contact(BO)
+    story.push(BO)
+    story.push()
+    story.is_deleted()
+    assert story.push(force=True) == GONE
+    story.consents()
+    story.sim.folder().delete_contact(bo)
+    story.app.record_action("met", identities={"email": BO, "user": "7"})
+
+    assert story.push(BO, force=True) == {"bo": ("skipped", "deleted")}
+    assert bo.status == "deleted"
+
+
 def test_consent_does_not_pass_over_to_another_remote_contact(story: Story) -> None:
     """The contact that has her new address left the list by itself."""
     story.sim.folder().add_contact(BO, lists=["Newsletter"])

@@ -409,28 +409,20 @@ def _may_join(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
     """Tell whether a recorded consent answers an opt-out from the segment.
 
     It answers what was known when it was given: the opt-out noted of this very remote
-    contact, or its deletion and what came before that. Once the service showed
-    another membership, the next opt-out is a new one.
+    contact, or its deletion and what came before that. Once a push showed something
+    else, the next opt-out is a new one.
     """
-    membership = snapshot.segments.get(rules.segment, "")
-    if membership == "unsubscribed":
-        return any(stop.scope == "segment" for stop in _lifted(rules, stops))
-    return not membership and _may_recreate(rules, stops, snapshot)
+    return _may_recreate(rules, stops, snapshot) or (
+        snapshot.segments.get(rules.segment) == "unsubscribed"
+        and any(stop.scope == "segment" for stop in _lifted(rules, stops))
+    )
 
 
 def _may_recreate(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
-    """Tell whether a recorded consent answers a deletion in the service.
-
-    Who was there when something was pushed since, was deleted later.
-    """
-    given = [
-        stop.lifted_at
-        for stop in _lifted(rules, stops)
-        if stop.scope == "connection" and stop.lifted_at is not None
-    ]
-    if snapshot.status == "deleted":
-        return any(at >= snapshot.seen_at for at in given)
-    return any(at > snapshot.seen_at for at in given)
+    """Tell whether a recorded consent answers a deletion in the service."""
+    return snapshot.status == "deleted" and any(
+        stop.scope == "connection" for stop in _lifted(rules, stops)
+    )
 
 
 def _lifted(rules: Rules, stops: Sequence[Stop]) -> Iterator[Stop]:

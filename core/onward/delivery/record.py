@@ -200,16 +200,13 @@ def _learn(
             fresh.append(old)
     # After those that let go: one may be taken over by another contact here.
     for ready, outcome in told:
-        remote_id = outcome.remote_id
-        snapshot = known.get(remote_id) or Snapshot.unknown(remote_id, now)
+        snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
         snapshot.email = snapshot.email or ready.item.email
         snapshot.contact_id = ready.row.contact_id
         snapshot.alias = False
         _note(snapshot, ready, outcome, sent)
-        if snapshot.status != "deleted":
-            snapshot.seen_at = now
         fresh.append(snapshot)
-    remote.save(transaction, of, fresh)
+    remote.save(transaction, of, fresh, now)
 
 
 def _named(ready: Ready, outcome: Outcome) -> Outcome:
@@ -220,6 +217,12 @@ def _named(ready: Ready, outcome: Outcome) -> Outcome:
 
 
 def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> None:
+    if outcome.suppress == "connection":
+        # So that a consent given later is asked about, and makes it anew.
+        snapshot.segments, snapshot.status = {}, "deleted"
+        return
+    if snapshot.status == "deleted":
+        snapshot.status = ""  # it was there, and the consent is used
     if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
         item = ready.item
         snapshot.email = item.email
@@ -235,9 +238,6 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
         snapshot.segments[sent.segment] = ready.item.opt_in
     elif outcome.suppress == "segment" and sent.segment:
         snapshot.segments[sent.segment] = "unsubscribed"
-    elif outcome.suppress == "connection":
-        # So that a consent given later is asked about, and makes it anew.
-        snapshot.segments, snapshot.status = {}, "deleted"
 
 
 def announce_decisions(
