@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
+from onward import remote
 from onward.database import Database
 from onward.delivery.claiming import (
     Claimed,
@@ -239,10 +241,18 @@ def test_a_paused_segment_holds_its_rows_only(database: Database) -> None:
 
 
 def test_what_a_dead_worker_held_comes_back_marked(database: Database) -> None:
-    """Rows that left are to be read back; those that did not are as they were."""
+    """Rows that left are to be read back; those that did not are as they were.
+
+    What the service has of those who left is unsure, for other rows of theirs too.
+    """
     queued(database, wish(1), wish(2), wish(3))
     claimed(database, 1, size=2)
+    known = [
+        replace(remote.Snapshot.unknown(f"r{number}"), contact_id=number)
+        for number in (1, 2)
+    ]
     with database.write() as transaction:
+        remote.save(transaction, OF, known, NOW)
         mark_sent(transaction, [1], 1, NOW, "map 1")
 
     with database.write() as transaction:
@@ -255,6 +265,9 @@ def test_what_a_dead_worker_held_comes_back_marked(database: Database) -> None:
         (2, None),
         (3, None),
     ]
+    with database.read() as transaction:
+        there = remote.ours(transaction, OF, [1, 2])
+    assert (there[1].unsure, there[2].unsure) == (True, False)
 
 
 def test_nobody_adopts_the_rows_of_a_living_worker(database: Database) -> None:

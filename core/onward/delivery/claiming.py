@@ -21,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from onward import remote
 from onward.among import ForEach
 from onward.errors import Fenced
 from onward.models import Push, RemoteSegmentRow, table
@@ -44,15 +45,13 @@ FLOWING = (
 )
 OURS = and_(SENDING, pushes.c.fence == bindparam("mine"))
 
-_ADOPT = (
-    update(pushes)
-    .where(
-        pushes.c.connection_id == bindparam("of"),
-        SENDING,
-        pushes.c.fence < bindparam("mine"),
-    )
-    .values(state="waiting")
+_OF_THE_DEAD = and_(
+    pushes.c.connection_id == bindparam("of"),
+    SENDING,
+    pushes.c.fence < bindparam("mine"),
 )
+_LEFT = select(pushes.c.contact_id).where(_OF_THE_DEAD, pushes.c.sent_at.is_not(None))
+_ADOPT = update(pushes).where(_OF_THE_DEAD).values(state="waiting")
 _NEXT_SEGMENT = (
     select(pushes.c.segment, pushes.c.priority)
     .where(
@@ -136,8 +135,14 @@ class Claimed:
 
 
 def adopt(connection: Connection, connection_id: int, fence: int) -> int:
-    """Return a dead holder's rows to waiting; those that left stay marked."""
+    """Return a dead holder's rows to waiting; those that left stay marked.
+
+    What is known of their contacts is unsure, for their other rows as well.
+    """
     given = {"of": connection_id, "mine": fence}
+    left = connection.execute(_LEFT, given).scalars().all()
+    if left:
+        remote.mark_unsure(connection, connection_id, left)
     return connection.execute(_ADOPT, given).rowcount
 
 

@@ -129,6 +129,7 @@ def record_outcomes(
     def work(transaction: Transaction) -> None:
         if results:
             _learn(transaction, sent, results, now)
+            _doubt(transaction, sent, results)
             settle(
                 transaction,
                 decisions,
@@ -207,6 +208,13 @@ def _learn(
         _note(snapshot, ready, outcome, sent)
         fresh.append(snapshot)
     remote.save(transaction, of, fresh, now)
+
+
+def _doubt(transaction: Transaction, sent: Sent, results: Results) -> None:
+    """Believe nothing of who may have been changed: other rows are theirs as well."""
+    lost = [r.row.contact_id for r, o in results if o.kind is OutcomeKind.UNKNOWN]
+    if lost:
+        remote.mark_unsure(transaction, sent.state.id, lost)
 
 
 def _named(ready: Ready, outcome: Outcome) -> Outcome:

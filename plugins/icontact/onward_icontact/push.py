@@ -16,6 +16,7 @@ from onward import (
     Lost,
     Membership,
     Outcome,
+    OutcomeKind,
     Rejected,
     RemoteContact,
     RemoteSegment,
@@ -35,6 +36,9 @@ from onward_icontact.subscribing import (
     unsubscribed,
 )
 
+# Row → its contact as iContact showed it when it was changed.
+Changed = dict[int, RemoteContact]
+
 
 @dataclass(slots=True)
 class Plan:
@@ -53,12 +57,25 @@ def push_batch(
     Raises:
         SegmentGone: the list was deleted, whichever call stumbled over it.
     """
+    changed: Changed = {}
     with blaming_list(client, segment):
-        yield from _push(client, batch, segment)
+        try:
+            for outcome in _push(client, batch, segment, changed):
+                if outcome.kind is OutcomeKind.DELIVERED:
+                    changed.pop(outcome.push_id, None)
+                yield outcome
+        finally:
+            # It was changed, whatever became of the rest: a value that changes back
+            # here must be sent again.
+            if changed:
+                client.api.learn(changed.values())
 
 
 def _push(
-    client: Client, batch: Sequence[Item], segment: RemoteSegment | None
+    client: Client,
+    batch: Sequence[Item],
+    segment: RemoteSegment | None,
+    changed: Changed,
 ) -> Iterator[Outcome]:
     plan = _look_up(client, batch)
     if segment is not None and plan.known:
@@ -68,8 +85,8 @@ def _push(
     read_at = client.api.now()
     written: list[Known] = []
     known = [one for one in plan.known if not one.has_left]
-    changed = client.api.each(lambda one: _change(client, one), known)
-    for result in chain(_create(client, plan.new), changed):
+    results = client.api.each(lambda one: _change(client, one, changed), known)
+    for result in chain(_create(client, plan.new), results):
         if isinstance(result, Outcome):
             yield result
         elif segment is None:
@@ -195,8 +212,12 @@ def _not_created(client: Client, item: Item, words: str) -> Outcome:
     return item.retry("not_stored", "iContact answered 200 and stored nothing")
 
 
-def _change(client: Client, known: Known) -> Known | Outcome:
-    """Send the changed fields of one contact, and only those."""
+def _change(client: Client, known: Known, changed: Changed) -> Known | Outcome:
+    """Send the changed fields of one contact, and only those.
+
+    Args:
+        changed: takes the contact as it is then.
+    """
     item, contact = known.item, known.contact
     # The address by itself: if that is refused, it is about the address.
     address = {"email": item.email} if contact.email != item.email else {}
@@ -220,6 +241,8 @@ def _change(client: Client, known: Known) -> Known | Outcome:
                 raise
             code = "address_taken" if part is address else "refused"
             return item.rejected(code, error.message)
+        else:
+            changed[item.push_id] = _as_changed(contact, returned, part)
         if part is address and returned.email == contact.email:
             why = words or "it kept the old address"
             return item.rejected("address_taken", f"iContact: {why}")
@@ -227,7 +250,21 @@ def _change(client: Client, known: Known) -> Known | Outcome:
         if isinstance(result, Outcome):
             return result
         known = result
+        if item.push_id in changed:
+            changed[item.push_id] = _as_changed(contact, known.contact, part)
     return known
+
+
+def _as_changed(
+    contact: RemoteContact, returned: RemoteContact, sent: Mapping[str, str]
+) -> RemoteContact:
+    """Return a contact with what was sent, or came back in its place."""
+    fields = dict(returned.fields)
+    for name, text in sent.items():
+        there = _shown(returned, name)
+        if name != "email":
+            fields[name] = text if there is None else there
+    return replace(returned, remote_id=contact.remote_id, fields=fields)
 
 
 def _changes(item: Item, contact: RemoteContact) -> dict[str, str]:
