@@ -629,9 +629,7 @@ def test_deleted_list_holds_its_rows(
     sim.folder().lists[newsletter.list_id] = newsletter
     tools.verify(app)
     app.deliver()
-    # Of those it knew, what had changed was written before the list was missed.
-    ended = ("unchanged", "unchanged") if who == "known" else DELIVERED
-    assert set(tools.ended(app, rows).values()) == {ended}
+    assert set(tools.ended(app, rows).values()) == {DELIVERED}
     assert sim.folder().on_list("Newsletter") == set(emails)
     assert {values(sim, email)["firstName"] for email in emails} == {"Ana"}
 

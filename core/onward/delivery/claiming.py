@@ -88,6 +88,7 @@ _CLAIM = (
         pushes.c.tries,
         pushes.c.force,
         pushes.c.priority,
+        pushes.c.map_version,
     )
 )
 _MARK_SENT = ForEach(
@@ -124,6 +125,7 @@ class Claimed:
     Args:
         sent_at: set when an earlier send may have arrived: read back first.
         tries: failed tries so far.
+        map_version: of the map it left with the last time; "" = it never left.
     """
 
     id: int
@@ -132,6 +134,7 @@ class Claimed:
     tries: int
     force: bool
     priority: int
+    map_version: str = ""
 
 
 def adopt(connection: Connection, connection_id: int, fence: int) -> int:

@@ -368,7 +368,8 @@ def _compare(
             known
             and not changed
             and not row.force
-            and row.sent_at is None
+            # Once it left, the service is asked how it ended.
+            and not row.map_version
             and snapshot.is_alive
             and snapshot.map_version == rules.map_version
             and (not rules.segment or on_segment)
