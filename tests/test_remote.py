@@ -113,10 +113,14 @@ def test_an_opt_out_or_a_deletion_is_not_learned_by_reading(
         )
 
         found = remote.by_ids(transaction, OF, ["r1", "r2", "r3"])
+        remote.learn(transaction, OF, [RemoteContact("r2", status="deleted")], NOW)
+        again = remote.by_ids(transaction, OF, ["r2"])["r2"]
+    assert again.status == "returned"
     assert found["r1"] == replace(
         ana, segments={"2": "unsubscribed", "3": "normal", "4": "pending"}
     )
-    assert (found["r2"].status, found["r3"].status) == ("deleted", "deleted")
+    assert (found["r2"].status, found["r3"].status) == ("returned", "deleted")
+    assert found["r2"].shown().status == ""
 
 
 def test_unsure_marks_only_those_named(database: Database) -> None:

@@ -20,6 +20,9 @@ contacts = table(Contact)
 
 # A remote contact in another state does not have what we last sent.
 ALIVE = frozenset({"", "normal", "pending"})
+# Noted with its suppression; and seen there again since, by reading only.
+DELETED = "deleted"
+RETURNED = "returned"
 
 _OF = rows.c.connection_id == bindparam("of")
 # As `Snapshot` takes them.
@@ -54,7 +57,7 @@ _OWNERS = ForEach(
             _OF,
             among(rows.c.email, "keys"),
             ~rows.c.alias,
-            rows.c.status != "deleted",
+            rows.c.status != DELETED,
             contacts.c.merged_into.is_(None),
             contacts.c.erased_at.is_(None),
         )
@@ -102,9 +105,8 @@ class Snapshot:
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
         segments: dict[str, Any] = self.segments
-        return RemoteContact(
-            self.remote_id, self.email, self.values, self.status, segments
-        )
+        status = "" if self.status == RETURNED else self.status
+        return RemoteContact(self.remote_id, self.email, self.values, status, segments)
 
 
 def _load(
@@ -132,7 +134,7 @@ def by_emails(
     return {
         snapshot.email: snapshot
         for snapshot in found
-        if not snapshot.alias and snapshot.status != "deleted"
+        if not snapshot.alias and snapshot.status != DELETED
     }
 
 
@@ -176,13 +178,22 @@ def learn(
     for remote_id, record in latest.items():
         snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
         snapshot.email = without_control(record.email.lower()) or snapshot.email
-        status = without_control(record.status) or snapshot.status
-        if not (snapshot.contact_id and "deleted" in (status, snapshot.status)):
-            snapshot.status = status
+        snapshot.status = _learned_status(snapshot, record)
         snapshot.values = {**snapshot.values, **record.fields}
         _learn_segments(snapshot, record)
         fresh.append(snapshot)
     save(connection, connection_id, fresh, now)
+
+
+def _learned_status(snapshot: Snapshot, record: RemoteContact) -> str:
+    """Return the status after reading; of ours no deletion, and the end of none."""
+    status = without_control(record.status) or snapshot.status
+    if not snapshot.contact_id:
+        return status
+    if snapshot.status in (DELETED, RETURNED):
+        is_there = record.status not in ("", DELETED)
+        return RETURNED if is_there else snapshot.status
+    return snapshot.status if status == DELETED else status
 
 
 def _learn_segments(snapshot: Snapshot, record: RemoteContact) -> None:

@@ -250,6 +250,25 @@ def test_coming_back_is_not_lost_half_way(
     assert story.push(force=True) == DELIVERED
 
 
+def test_coming_back_happens_once(story: Story) -> None:
+    """Made again, not yet on the list and deleted again: that is a new deletion."""
+    story.push()
+    story.is_deleted()
+    assert story.push(force=True) == GONE
+    story.consents()
+    story.sim.fail("json_503", method="GET", resource="subscriptions")
+    story.push()
+    contact = story.contact()
+    assert contact.status == "normal"
+    story.is_deleted()
+
+    story.app.clock.tick(3_600)
+    story.app.deliver()
+
+    assert story.app.deliveries()[-1]["code"] == "deleted"
+    assert contact.status == "deleted"
+
+
 def test_deletion_answered_brings_the_first_list_back(story: Story) -> None:
     """What else she had left by then is asked about list by list."""
     story.push()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,7 +25,7 @@ from onward.fieldmap import BoundMap
 from onward.hookspecs import Draft
 from onward.models import Cause, Event, PushState, table
 from onward.plugins import Plugins
-from onward.remote import Snapshot
+from onward.remote import DELETED, RETURNED, Snapshot
 
 causes = table(Cause)
 events = table(Event)
@@ -413,25 +413,24 @@ def _may_join(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
     contact, or its deletion and what came before that. Once a push showed something
     else, the next opt-out is a new one.
     """
-    return _may_recreate(rules, stops, snapshot) or (
-        snapshot.segments.get(rules.segment) == "unsubscribed"
-        and any(stop.scope == "segment" for stop in _lifted(rules, stops))
-    )
+    if snapshot.status in (DELETED, RETURNED):
+        return _is_lifted(rules, stops, "connection")
+    is_out = snapshot.segments.get(rules.segment) == "unsubscribed"
+    return is_out and _is_lifted(rules, stops, "segment")
 
 
 def _may_recreate(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
     """Tell whether a recorded consent answers a deletion in the service."""
-    return snapshot.status == "deleted" and any(
-        stop.scope == "connection" for stop in _lifted(rules, stops)
+    return snapshot.status == DELETED and _is_lifted(rules, stops, "connection")
+
+
+def _is_lifted(rules: Rules, stops: Sequence[Stop], scope: str) -> bool:
+    return any(
+        stop.scope == scope
+        and stop.lifted_at is not None
+        and stop.blocks(rules.state.identity, rules.segment, everywhere=False)
+        for stop in stops
     )
-
-
-def _lifted(rules: Rules, stops: Sequence[Stop]) -> Iterator[Stop]:
-    for stop in stops:
-        if stop.lifted_at is not None and stop.blocks(
-            rules.state.identity, rules.segment, everywhere=False
-        ):
-            yield stop
 
 
 def words_for(stop: Stop) -> str:

@@ -19,7 +19,7 @@ from onward.delivery.retry import Decision, any_luck, decide
 from onward.delivery.settling import settle
 from onward.errors import Fenced
 from onward.models import Attempt, PushState, table
-from onward.remote import Snapshot
+from onward.remote import DELETED, RETURNED, Snapshot
 from onward.runtime import Runtime
 
 attempts = table(Attempt)
@@ -227,9 +227,9 @@ def _named(ready: Ready, outcome: Outcome) -> Outcome:
 def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> None:
     if outcome.suppress == "connection":
         # So that a consent given later is asked about, and makes it anew.
-        snapshot.segments, snapshot.status = {}, "deleted"
+        snapshot.segments, snapshot.status = {}, DELETED
         return
-    if snapshot.status == "deleted":
+    if snapshot.status in (DELETED, RETURNED):
         snapshot.status = ""  # it was there, and the consent is used
     if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
         item = ready.item
