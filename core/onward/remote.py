@@ -236,6 +236,34 @@ def save(
         _PUT(connection, fresh)
 
 
+def doubt(
+    connection: Connection,
+    connection_id: int,
+    left: Iterable[tuple[int, str]],
+    now: datetime,
+) -> None:
+    """Believe nothing of contacts whose push may or may not have arrived.
+
+    A permission that it may have used counts as used: an opt-out noted of that
+    segment, or a deletion, is not taken for answered again.
+
+    Args:
+        left: (contact, remote segment) of each.
+    """
+    wishes = list(left)
+    known = ours(connection, connection_id, {contact for contact, _ in wishes})
+    for contact_id, segment in wishes:
+        snapshot = known.get(contact_id)
+        if snapshot is None:
+            continue
+        snapshot.unsure = True
+        if snapshot.segments.get(segment) == "unsubscribed":
+            del snapshot.segments[segment]
+        if snapshot.status in (DELETED, RETURNED):
+            snapshot.status = ""
+    save(connection, connection_id, known.values(), now)
+
+
 def mark_unsure(
     connection: Connection, connection_id: int, contact_ids: Iterable[int]
 ) -> None:

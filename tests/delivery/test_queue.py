@@ -256,7 +256,7 @@ def test_what_a_dead_worker_held_comes_back_marked(database: Database) -> None:
         mark_sent(transaction, [1], 1, NOW, "map 1")
 
     with database.write() as transaction:
-        back = adopt(transaction, OF, 2)
+        back = adopt(transaction, OF, 2, NOW)
 
     assert back == 2
     found = claimed(database, 2)
@@ -276,8 +276,8 @@ def test_nobody_adopts_the_rows_of_a_living_worker(database: Database) -> None:
     claimed(database, 2)
 
     with database.write() as transaction:
-        assert adopt(transaction, OF, 2) == 0
-        assert adopt(transaction, OF + 1, 9) == 0
+        assert adopt(transaction, OF, 2, NOW) == 0
+        assert adopt(transaction, OF + 1, 9, NOW) == 0
 
 
 # -- what became of them
@@ -362,7 +362,7 @@ def test_a_late_worker_stores_nothing(database: Database) -> None:
     queued(database, wish(1), wish(2))
     claimed(database, 1)
     with database.write() as transaction:
-        adopt(transaction, OF, 2)
+        adopt(transaction, OF, 2, NOW)
     claimed(database, 2)
     before = row(database, 1, *pushes.c.keys())
 

@@ -167,6 +167,29 @@ def test_answer_that_is_lost_uses_the_consent(story: Story) -> None:
     assert story.push() == DELIVERED
 
 
+@pytest.mark.parametrize("then", ["a look-up that fails", "a merge"])
+def test_consent_that_was_used_is_not_found_again(then: str, story: Story) -> None:
+    """Whatever becomes of the row whose answer was lost, the next one is as careful."""
+    story.leaves()
+    story.push()
+    story.consents()
+    story.sim.fail("timeout_after_write", method="POST", resource="subscriptions")
+    story.push()
+    story.leaves()
+    if then == "a merge":
+        story.app.record_action("met", identities={"email": BO, "user": "7"})
+    else:
+        # Reading back goes well, the look-up before the resend does not.
+        story.sim.fail("connect_error", method="GET", resource="contacts", after=1)
+
+    for _ in range(6):
+        story.app.clock.tick(3_600)
+        story.app.deliver()
+
+    assert story.app.deliveries()[-1]["code"] == "unsubscribed"
+    assert story.on() == set()
+
+
 @pytest.mark.parametrize("opt_out", ["left", "stopped here", "deleted"])
 def test_deletion_that_came_later_is_not_answered(opt_out: str, story: Story) -> None:
     """Who was deleted after the consent is not made again, seen in between or not."""
@@ -279,8 +302,9 @@ def test_deletion_answered_brings_the_first_list_back(story: Story) -> None:
     assert story.push(force=True) == GONE
     story.consents()
 
-    assert story.push() == DELIVERED
+    story.app.push(to="icontact", email=ANA)
     assert story.push(segment="VIP") == LEFT
+    assert (story.on(), story.on("VIP")) == ({ANA}, set())
     story.consents()
     assert story.push(segment="VIP") == DELIVERED
     assert (story.on(), story.on("VIP")) == ({ANA}, {ANA})

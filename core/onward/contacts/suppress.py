@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, case, insert, select, update
 
+from onward.among import ForEach
 from onward.contacts.addresses import hash_address, look_for_pepper, read_pepper
 from onward.models import Consent, Contact, Identity, Suppression, table
 from onward.sql import PerDialect
@@ -50,9 +51,10 @@ def _add(insert: Any) -> Any:
 
 
 _ADD = PerDialect(_add)
-_SURVIVORS = select(contacts.c.id, contacts.c.merged_into).where(
-    contacts.c.id.in_(bindparam("ids", expanding=True)),
-    contacts.c.merged_into.is_not(None),
+_SURVIVORS = ForEach(
+    lambda among: select(contacts.c.id, contacts.c.merged_into).where(
+        among(contacts.c.id, "ids"), contacts.c.merged_into.is_not(None)
+    )
 )
 _ADDRESSES = select(identities.c.contact_id, identities.c.value).where(
     identities.c.kind == "email",
@@ -152,7 +154,7 @@ def add_suppressions(
         return
     pepper = read_pepper(connection)
     # A push that was on its way during a merge answers under the old number.
-    survivors = _survivors(connection, {optout.contact_id for optout in optouts})
+    survivors = find_survivors(connection, {optout.contact_id for optout in optouts})
     rows: dict[tuple[object, ...], dict[str, object]] = {}
     for optout in optouts:
         row: dict[str, object] = {
@@ -173,12 +175,10 @@ def add_suppressions(
     connection.execute(_ADD(connection), list(rows.values()))
 
 
-def _survivors(connection: Connection, ids: Collection[int]) -> dict[int, int]:
-    return {
-        row.id: row.merged_into
-        for part in _parts(sorted(ids))
-        for row in connection.execute(_SURVIVORS, {"ids": part})
-    }
+def find_survivors(connection: Connection, ids: Collection[int]) -> dict[int, int]:
+    """Return merged contact → whom it was merged into, of those that were."""
+    found = connection.execute(_SURVIVORS(connection), {"ids": sorted(ids)})
+    return {row.id: row.merged_into for row in found}
 
 
 def find_suppressions(

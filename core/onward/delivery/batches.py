@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -148,6 +148,11 @@ class Batches:
                     self._on_settled,
                     partial(opted_out, self._runtime.database, self._rules),
                 )
+
+    @property
+    def kept(self) -> Sequence[Ready]:
+        """What is ready and did not fit into the last batch."""
+        return self._kept.ready
 
     def put_back(
         self, ready: Iterable[Ready] = (), code: str = "", reason: str = ""

@@ -50,7 +50,9 @@ _OF_THE_DEAD = and_(
     SENDING,
     pushes.c.fence < bindparam("mine"),
 )
-_LEFT = select(pushes.c.contact_id).where(_OF_THE_DEAD, pushes.c.sent_at.is_not(None))
+_LEFT = select(pushes.c.contact_id, pushes.c.segment).where(
+    _OF_THE_DEAD, pushes.c.sent_at.is_not(None)
+)
 _ADOPT = update(pushes).where(_OF_THE_DEAD).values(state="waiting")
 _NEXT_SEGMENT = (
     select(pushes.c.segment, pushes.c.priority)
@@ -137,15 +139,14 @@ class Claimed:
     map_version: str = ""
 
 
-def adopt(connection: Connection, connection_id: int, fence: int) -> int:
+def adopt(connection: Connection, connection_id: int, fence: int, now: datetime) -> int:
     """Return a dead holder's rows to waiting; those that left stay marked.
 
-    What is known of their contacts is unsure, for their other rows as well.
+    What is known of their contacts is in doubt, for their other rows as well.
     """
     given = {"of": connection_id, "mine": fence}
-    left = connection.execute(_LEFT, given).scalars().all()
-    if left:
-        remote.mark_unsure(connection, connection_id, left)
+    left = connection.execute(_LEFT, given).all()
+    remote.doubt(connection, connection_id, ((row[0], row[1]) for row in left), now)
     return connection.execute(_ADOPT, given).rowcount
 
 

@@ -141,7 +141,7 @@ class _Drain:
     def run(self) -> None:
         now = self.runtime.clock()
         with self.runtime.database.write() as transaction:
-            adopt(transaction, self.of, self.held.fence)
+            adopt(transaction, self.of, self.held.fence, now)
             state = read_state(transaction, self.of)
         failpoint("before_claim")
         if state is None:
@@ -283,7 +283,11 @@ class _Drain:
         with ThreadPoolExecutor(self.opened.in_flight, "onward-batch") as pool:
             try:
                 while True:
-                    ahead = ahead or self._next(len(running))
+                    if ahead is None:
+                        ahead = self._next(len(running))
+                        if ahead is not None and self._overlaps(ahead):
+                            self._put_back(ahead)
+                            ahead = None
                     if ahead is not None and len(running) < self.width:
                         running[pool.submit(ahead.run)] = ahead
                         ahead = None
@@ -317,6 +321,15 @@ class _Drain:
             self._obey(found, None)
             return None
         return found
+
+    def _overlaps(self, ahead: Sending) -> bool:
+        """Tell whether somebody of it is on the way already, to another segment.
+
+        It was mapped without what becomes of that, and could overtake it.
+        """
+        busy = {r.row.contact_id for s in self.running.values() for r in s.batch}
+        made = (*ahead.batch, *self.batches.kept)
+        return any(ready.row.contact_id in busy for ready in made)
 
     def _may_go(self, ahead: Sending) -> bool:
         segment = ahead.segment.id if ahead.segment else ""

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, insert, update
 
 from onward import remote, signals
 from onward.connections.state import State
-from onward.contacts.suppress import add_suppression
+from onward.contacts.suppress import add_suppression, find_survivors
 from onward.contract import Outcome, OutcomeKind
 from onward.delivery.prepare import Ready
 from onward.delivery.retry import Decision, any_luck, decide
@@ -129,7 +129,7 @@ def record_outcomes(
     def work(transaction: Transaction) -> None:
         if results:
             _learn(transaction, sent, results, now)
-            _doubt(transaction, sent, results)
+            _doubt(transaction, sent, results, now)
             settle(
                 transaction,
                 decisions,
@@ -192,7 +192,9 @@ def _learn(
     if not told:
         return
     known = remote.by_ids(transaction, of, (o.remote_id for _, o in told))
-    before = remote.ours(transaction, of, (r.row.contact_id for r, _ in told))
+    who = [ready.row.contact_id for ready, _ in told]
+    merged = find_survivors(transaction, who)
+    before = remote.ours(transaction, of, [*who, *merged.values()])
     fresh: list[Snapshot] = []
     for ready, outcome in told:
         old = before.get(ready.row.contact_id)
@@ -203,18 +205,23 @@ def _learn(
     for ready, outcome in told:
         snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
         snapshot.email = snapshot.email or ready.item.email
-        snapshot.contact_id = ready.row.contact_id
-        snapshot.alias = False
+        owner = merged.get(ready.row.contact_id)
+        if owner is None:
+            snapshot.contact_id, snapshot.alias = ready.row.contact_id, False
+        elif snapshot.contact_id != owner:
+            # Made while the two became one; what both had already, the merge linked.
+            snapshot.contact_id, snapshot.alias = owner, owner in before
         _note(snapshot, ready, outcome, sent)
         fresh.append(snapshot)
     remote.save(transaction, of, fresh, now)
 
 
-def _doubt(transaction: Transaction, sent: Sent, results: Results) -> None:
+def _doubt(
+    transaction: Transaction, sent: Sent, results: Results, now: datetime
+) -> None:
     """Believe nothing of who may have been changed: other rows are theirs as well."""
     lost = [r.row.contact_id for r, o in results if o.kind is OutcomeKind.UNKNOWN]
-    if lost:
-        remote.mark_unsure(transaction, sent.state.id, lost)
+    remote.doubt(transaction, sent.state.id, ((who, sent.segment) for who in lost), now)
 
 
 def _named(ready: Ready, outcome: Outcome) -> Outcome:
@@ -234,7 +241,8 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
     if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
         item = ready.item
         snapshot.email = item.email
-        snapshot.values = {**snapshot.values, **item.fields}
+        # No others: of what is not mapped now, nothing is known when it is again.
+        snapshot.values = dict(item.fields)
         snapshot.map_version = sent.map_version
         snapshot.unsure = False
         if not snapshot.is_alive:
@@ -244,6 +252,8 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
             snapshot.segments.pop(sent.segment, None)
     if sent.segment and outcome.on_segment:
         snapshot.segments[sent.segment] = ready.item.opt_in
+    elif outcome.suppress == "address":
+        snapshot.status = "opted_out"
     elif outcome.suppress == "segment" and sent.segment:
         snapshot.segments[sent.segment] = "unsubscribed"
 

@@ -124,7 +124,9 @@ def _look_up(client: Client, batch: Sequence[Item]) -> Plan:
         addresses.add(item.email)
         contact = rows.get(item.email)
         if item.remote_id and (contact is None or contact.remote_id != item.remote_id):
-            ours = client.contact(item.remote_id)
+            # Twice: one stray 404 deletes nobody.
+            id_ = item.remote_id
+            ours = client.contact(id_) or client.contact(id_)
             if ours is None or ours.status == "deleted":
                 # Purged or deleted; somebody may have made the address again.
                 contact = contact or RemoteContact(item.remote_id, status="deleted")
