@@ -11,6 +11,9 @@ from onward.app import Onward
 from onward.connections.declare import as_declared
 from onward.connections.state import State, named, pause
 
+# Each opens Onward three times.
+pytestmark = pytest.mark.slow
+
 TOML = """
 [connections.news]
 integration = "icontact"
