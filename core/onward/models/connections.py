@@ -62,7 +62,7 @@ class RemoteContactRow(SQLModel, table=True):
     values last confirmed, `segments` remote segment id → membership.
     `unsure`: a late answer was refused, so read before the next write.
     `alias`: a second remote contact of a merged one; never written.
-    `seen_at`: when the service last said something of it.
+    `seen_at`: when what is known of it was last written.
     """
 
     __tablename__ = "remote_contact"  # pyright: ignore[reportAssignmentType]
