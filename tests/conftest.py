@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import hypothesis
 import psycopg
 import pytest
+from sqlalchemy import text
 
 import onward.testing
 from onward.database import Database
@@ -58,6 +60,7 @@ def pytest_collection_modifyitems(
 
 MakeApp = Callable[..., TestApp]
 AtOnce = Callable[[Sequence[str]], list[Any]]
+Blocked = Callable[[Database, Callable[[], object]], Thread]
 
 # Stops the server and removes its folder when the tests end, killed or not: it
 # waits for the end of a pipe that only the tests hold open.
@@ -179,6 +182,23 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def blocked() -> Blocked:
+    """Starts some work that meets a lock, and returns when it waits (PostgreSQL)."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+    def start(database: Database, work: Callable[[], object]) -> Thread:
+        thread = Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            with database.read() as transaction:
+                if transaction.execute(waiting).scalar_one():
+                    return thread
+        raise AssertionError("it waited for nobody")
+
+    return start
 
 
 @pytest.fixture

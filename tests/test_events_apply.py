@@ -5,11 +5,10 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from onward import signals
@@ -21,7 +20,7 @@ from onward.models import Cause, Claim, Contact, Job, Push, table
 from onward.testing.app import START, TestApp
 
 if TYPE_CHECKING:
-    from tests.conftest import AtOnce, MakeApp
+    from tests.conftest import AtOnce, Blocked, MakeApp
 
 TOML = """
 [connections.news]
@@ -340,7 +339,9 @@ def test_processes_that_apply_and_award_at_once(
 
 
 @pytest.mark.postgres
-def test_live_event_that_comes_between(postgres_url: str, make_app: MakeApp) -> None:
+def test_live_event_that_comes_between(
+    postgres_url: str, make_app: MakeApp, blocked: Blocked
+) -> None:
     """A contact that fires live while the job waits for it is not fired again."""
     app = make_app(TOML, database_url=postgres_url)
     app.record_actions(
@@ -351,18 +352,13 @@ def test_live_event_that_comes_between(postgres_url: str, make_app: MakeApp) -> 
         TOML.replace("points = 100", "points = 90"), database_url=postgres_url
     )
     applied: list[Applied] = []
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
     with Session(lowered.runtime.database.engine) as session:
         live = lowered.add_points(1, email="p1@shop.example", session=session)
-        thread = Thread(
-            target=lambda: applied.append(apply_trigger(lowered.runtime, "hot"))
+        thread = blocked(
+            app.runtime.database,
+            lambda: applied.append(apply_trigger(lowered.runtime, "hot")),
         )
-        thread.start()
-        while True:  # until it waits for the contact
-            with app.runtime.database.read() as transaction:
-                if transaction.execute(waiting).scalar_one():
-                    break
         session.commit()
     thread.join()
 

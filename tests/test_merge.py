@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,7 +37,7 @@ from onward.models import (
 from onward.testing.app import START, TestApp
 
 if TYPE_CHECKING:
-    from tests.conftest import MakeApp
+    from tests.conftest import Blocked, MakeApp
 
 contacts = table(Contact)
 identities = table(Identity)
@@ -295,6 +296,52 @@ def test_a_link_under_another_address_yields_to_the_right_one(app: TestApp) -> N
     merge(app, ana, old)
 
     assert links(app) == {"1": (ana, True), "2": (ana, False)}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("is_known", [False, True])
+def test_an_outcome_waits_for_a_merge_that_is_under_way(
+    postgres_url: str, make_app: MakeApp, blocked: Blocked, *, is_known: bool
+) -> None:
+    """What left for a contact that is being merged belongs to the survivor."""
+    sent, may_answer = threading.Event(), threading.Event()
+
+    class Slow(Acme):
+        """Answers when it is told to."""
+
+        def push(
+            self, api: Api, batch: Any, segment: RemoteSegment | None
+        ) -> Iterator[Outcome]:
+            """Take everything later, and nothing more."""
+            if may_answer.is_set():
+                yield from (item.skipped("enough") for item in batch)
+                return
+            sent.set()
+            may_answer.wait()
+            yield from super().push(api, batch, segment)
+
+    app = make_app(CONFIG, integrations=[Slow], database_url=postgres_url)
+    ana = app.upsert_contact({"email": "ana@shop.example"}).contact_id
+    old = app.upsert_contact({"email": "old@shop.example"}).contact_id
+    if is_known:
+        remote(app, "r-old@shop.example", old, "old@shop.example", alias=False)
+    app.push(to="acme", email="old@shop.example")
+    worker = threading.Thread(target=app.deliver)
+    worker.start()
+    sent.wait()
+
+    def ends() -> None:
+        may_answer.set()
+        worker.join()
+
+    with app.runtime.database.write() as transaction:
+        merge_contacts(transaction, ana, old, app.clock())
+        thread = blocked(app.runtime.database, ends)
+    thread.join()
+
+    app.deliver()
+    assert links(app) == {"r-old@shop.example": (ana, False)}
+    assert sorted(row["state"] for row in app.deliveries()) == ["delivered", "skipped"]
 
 
 def test_a_remote_contact_of_the_loser_alone_is_linked(app: TestApp) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +16,10 @@ from onward.database import Database
 from onward.migrate import prepare_database
 from onward.remote import Snapshot
 from onward.testing import Clock
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from tests.conftest import Blocked
 
 NOW = Clock()()
 OF = 3
@@ -137,6 +144,70 @@ def test_unsure_marks_only_those_named(database: Database) -> None:
     with database.write() as transaction:
         remote.save(transaction, OF, [ana], NOW)
         assert remote.ours(transaction, OF, [7]) == {7: ana}
+
+
+@pytest.fixture
+def shared(postgres_url: str) -> Iterator[Database]:
+    """A database with several writers, where one remote contact is known."""
+    opened = Database(postgres_url)
+    with opened.write() as transaction:
+        remote.save(transaction, OF, [a_snapshot()], NOW)
+    yield opened
+    opened.close()
+
+
+def learn(transaction: Connection) -> None:
+    """Learn what a read of two remote contacts shows."""
+    shown = [
+        RemoteContact(one, f"{one}@shop.example", {"city": "Durham"}, "normal")
+        for one in ("r1", "r2")
+    ]
+    remote.learn(transaction, OF, shown, NOW)
+
+
+def doubt(transaction: Connection) -> None:
+    """Doubt what was sent to the contact's second segment."""
+    remote.doubt(transaction, OF, [(7, "2")], NOW)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("change", [learn, doubt])
+def test_what_is_noted_while_others_read_stays(
+    shared: Database, blocked: Blocked, change: Callable[[Connection], None]
+) -> None:
+    """An opt-out noted or a link made meanwhile is not undone by what they save."""
+    with shared.write() as first:
+        remote.hold(first, OF, ["r1"])
+        noted = a_snapshot(segments={"1": "unsubscribed"}, map_version="map 2")
+        remote.save(first, OF, [noted], NOW)
+        thread = blocked(shared, lambda: shared.run(change))
+    thread.join()
+
+    with shared.read() as transaction:
+        found = remote.by_ids(transaction, OF, ["r1"])["r1"]
+    assert (found.segments, found.map_version) == ({"1": "unsubscribed"}, "map 2")
+    assert (found.unsure, found.values.get("city")) == (
+        (False, "Durham") if change is learn else (True, None)
+    )
+
+
+@pytest.mark.postgres
+def test_link_made_while_others_find_somebody_new_stays(
+    shared: Database, blocked: Blocked
+) -> None:
+    """What two transactions see for the first time is written by one, then added to."""
+    linked = replace(
+        remote.Snapshot.unknown("r2"), contact_id=8, segments={"1": "unsubscribed"}
+    )
+    with shared.write() as first:
+        remote.save(first, OF, [linked], NOW)
+        thread = blocked(shared, lambda: shared.run(learn))
+    thread.join()
+
+    with shared.read() as transaction:
+        found = remote.by_ids(transaction, OF, ["r1", "r2"])
+    assert (found["r2"].contact_id, found["r2"].segments) == (8, linked.segments)
+    assert {one.values["city"] for one in found.values()} == {"Durham"}
 
 
 texts = st.text(max_size=8)

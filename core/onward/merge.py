@@ -172,7 +172,10 @@ def _relink(
                 remote_contacts.c.contact_id,
                 remote_contacts.c.email,
                 remote_contacts.c.alias,
-            ).where(remote_contacts.c.contact_id.in_((survivor, loser)))
+            )
+            .where(remote_contacts.c.contact_id.in_((survivor, loser)))
+            .order_by(remote_contacts.c.connection_id, remote_contacts.c.remote_id)
+            .with_for_update()
         )
         .mappings()
         .all()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteContact
+from onward.database import Repeat
 from onward.models import Contact, RemoteContactRow, table
 from onward.plain import without_control
 from onward.sql import Rows
@@ -63,7 +64,24 @@ _OWNERS = ForEach(
         )
     )
 )
+_HOLD = ForEach(
+    lambda among: (
+        select(rows.c.remote_id)
+        .where(
+            _OF,
+            or_(among(rows.c.remote_id, "keys"), among(rows.c.contact_id, "who")),
+        )
+        .order_by(rows.c.remote_id)
+        .with_for_update()
+    )
+)
 _COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
+_ADD = Rows(
+    lambda insert: (
+        insert(rows).on_conflict_do_nothing().returning(rows.c.connection_id)
+    ),
+    _COLUMNS,
+)
 _PUT = Rows(
     lambda insert: insert(rows).on_conflict_do_update(
         index_elements=["connection_id", "remote_id"],
@@ -80,7 +98,10 @@ _MARK_UNSURE = ForEach(
 
 @dataclass(slots=True)
 class Snapshot:
-    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours."""
+    """One remote contact as we last knew it; `contact_id` 0 = nobody of ours.
+
+    `is_new`: there is no row of it yet, as far as was read.
+    """
 
     remote_id: str
     contact_id: int
@@ -91,6 +112,7 @@ class Snapshot:
     map_version: str
     unsure: bool
     alias: bool
+    is_new: bool = field(default=False, compare=False)
 
     @property
     def is_alive(self) -> bool:
@@ -100,7 +122,9 @@ class Snapshot:
     @classmethod
     def unknown(cls, remote_id: str) -> Snapshot:
         """Return what is known of a remote contact before anything is."""
-        return cls(remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False)
+        made = cls(remote_id, 0, "", "", {}, {}, "", unsure=False, alias=False)
+        made.is_new = True
+        return made
 
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
@@ -116,6 +140,26 @@ def _load(
     if not given["keys"]:
         return []
     return [Snapshot(*row) for row in connection.execute(statement(connection), given)]
+
+
+def hold(
+    connection: Connection,
+    connection_id: int,
+    ids: Iterable[str],
+    contact_ids: Iterable[int] = (),
+) -> None:
+    """Let nobody else write these until the transaction ends; in id order.
+
+    Whoever reads snapshots to save them holds them first, or what another
+    transaction wrote in between is lost. SQLite's one writer holds everything.
+
+    Args:
+        ids: of remote contacts.
+        contact_ids: those of these contacts, aliases included, are held as well.
+    """
+    given = {"of": connection_id, "keys": list(ids), "who": list(contact_ids)}
+    if connection.dialect.name == "postgresql" and (given["keys"] or given["who"]):
+        connection.execute(_HOLD(connection), given)
 
 
 def by_ids(
@@ -168,11 +212,15 @@ def learn(
     Of our contacts an opt-out, a deletion and their end count from the moment a
     push's outcome records them, with the suppression: an older consent would answer
     what was only read.
+
+    Raises:
+        Repeat: see `save`.
     """
     # An id with a NUL in it is none, and no text for PostgreSQL.
     latest = {
         record.remote_id: record for record in records if record.remote_id.isprintable()
     }
+    hold(connection, connection_id, latest)
     known = by_ids(connection, connection_id, latest)
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
@@ -213,9 +261,28 @@ def save(
     snapshots: Iterable[Snapshot],
     now: datetime,
 ) -> None:
-    """Write snapshots as they are given, whole; the last of each remote id wins."""
+    """Write snapshots as they are given, whole; the last of each remote id wins.
+
+    Whoever read them before has to `hold` them.
+
+    Raises:
+        Repeat: somebody else wrote one that was new.
+    """
     latest = {snapshot.remote_id: snapshot for snapshot in snapshots}
-    fresh = [
+    # In key order: two transactions that write the same ones do not deadlock.
+    ordered = [one for _, one in sorted(latest.items())]
+    new = _as_rows(connection_id, (one for one in ordered if one.is_new), now)
+    if new and len(_ADD(connection, new)) != len(new):
+        raise Repeat
+    known = _as_rows(connection_id, (one for one in ordered if not one.is_new), now)
+    if known:
+        _PUT(connection, known)
+
+
+def _as_rows(
+    connection_id: int, snapshots: Iterable[Snapshot], now: datetime
+) -> list[tuple[object, ...]]:
+    return [
         (
             connection_id,
             one.remote_id,
@@ -229,11 +296,8 @@ def save(
             one.alias,
             now,
         )
-        # In key order: two transactions that write the same ones do not deadlock.
-        for _, one in sorted(latest.items())
+        for one in snapshots
     ]
-    if fresh:
-        _PUT(connection, fresh)
 
 
 def doubt(
@@ -251,7 +315,9 @@ def doubt(
         left: (contact, remote segment) of each.
     """
     wishes = list(left)
-    known = ours(connection, connection_id, {contact for contact, _ in wishes})
+    who = {contact for contact, _ in wishes}
+    hold(connection, connection_id, (), who)
+    known = ours(connection, connection_id, who)
     for contact_id, segment in wishes:
         snapshot = known.get(contact_id)
         if snapshot is None:

@@ -270,6 +270,29 @@ def test_what_a_dead_worker_held_comes_back_marked(database: Database) -> None:
     assert (there[1].unsure, there[2].unsure) == (True, False)
 
 
+def test_who_was_merged_meanwhile_is_in_doubt_as_the_survivor(
+    database: Database,
+) -> None:
+    """The row is the old contact's, what the service has is the new one's."""
+    survivor = a_contact(database, "ana@x.example")
+    old = a_contact(database, None, merged_into=survivor)
+    queued(database, wish(old))
+    claimed(database, 1)
+    opted_out = {"s": "unsubscribed"}
+    known = replace(
+        remote.Snapshot.unknown("r1"), contact_id=survivor, segments=opted_out
+    )
+    with database.write() as transaction:
+        mark_sent(transaction, [1], 1, NOW, "map 1")
+        remote.save(transaction, OF, [known], NOW)
+
+    with database.write() as transaction:
+        adopt(transaction, OF, 2, NOW)
+
+        found = remote.ours(transaction, OF, [survivor])[survivor]
+    assert (found.unsure, found.segments) == (True, {})
+
+
 def test_nobody_adopts_the_rows_of_a_living_worker(database: Database) -> None:
     """Only an older fence is a dead worker's."""
     queued(database, wish(1))
@@ -438,9 +461,9 @@ def test_a_lost_send_is_counted(database: Database) -> None:
     assert row(database, 1, "state", "tries") == ("sending", 1)
 
 
-def a_contact(database: Database, email: str | None) -> int:
+def a_contact(database: Database, email: str | None, **more: object) -> int:
     """Add a person."""
-    values = {"email": email, "created_at": NOW, "updated_at": NOW, "points": 0}
+    values = {"email": email, "created_at": NOW, "updated_at": NOW, "points": 0, **more}
     with database.write() as transaction:
         return int(
             transaction.execute(

@@ -40,8 +40,10 @@ class RemoteIndex:
 
     def learn(self, records: Iterable[RemoteContact]) -> None:
         """Add what the service showed."""
-        with self._runtime.database.write() as transaction:
-            remote.learn(transaction, self._of, records, self._runtime.clock())
+        shown, now = list(records), self._runtime.clock()
+        self._runtime.database.run(
+            lambda transaction: remote.learn(transaction, self._of, shown, now)
+        )
 
     def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
         """Return remote id → contact."""

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from onward import remote
 from onward.among import ForEach
+from onward.contacts.release import keep_survivors
 from onward.errors import Fenced
 from onward.models import Push, RemoteSegmentRow, table
 
@@ -145,8 +146,11 @@ def adopt(connection: Connection, connection_id: int, fence: int, now: datetime)
     What is known of their contacts is in doubt, for their other rows as well.
     """
     given = {"of": connection_id, "mine": fence}
-    left = connection.execute(_LEFT, given).all()
-    remote.doubt(connection, connection_id, ((row[0], row[1]) for row in left), now)
+    found = connection.execute(_LEFT, given)
+    left: list[tuple[int, str]] = [(row.contact_id, row.segment) for row in found]
+    survivors = keep_survivors(connection, {contact for contact, _ in left})
+    doubtful = ((survivors.get(one, one), segment) for one, segment in left)
+    remote.doubt(connection, connection_id, doubtful, now)
     return connection.execute(_ADOPT, given).rowcount
 
 

@@ -140,8 +140,10 @@ class _Drain:
 
     def run(self) -> None:
         now = self.runtime.clock()
-        with self.runtime.database.write() as transaction:
-            adopt(transaction, self.of, self.held.fence, now)
+        self.runtime.database.run(
+            lambda transaction: adopt(transaction, self.of, self.held.fence, now)
+        )
+        with self.runtime.database.read() as transaction:
             state = read_state(transaction, self.of)
         failpoint("before_claim")
         if state is None:

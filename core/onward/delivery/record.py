@@ -12,7 +12,8 @@ from sqlalchemy import bindparam, insert, update
 
 from onward import remote, signals
 from onward.connections.state import State
-from onward.contacts.suppress import add_suppression, find_survivors
+from onward.contacts.release import keep_survivors
+from onward.contacts.suppress import add_suppression
 from onward.contract import Outcome, OutcomeKind
 from onward.delivery.prepare import Ready
 from onward.delivery.retry import Decision, any_luck, decide
@@ -128,8 +129,9 @@ def record_outcomes(
 
     def work(transaction: Transaction) -> None:
         if results:
-            _learn(transaction, sent, results, now)
-            _doubt(transaction, sent, results, now)
+            owners = _hold(transaction, sent, results)
+            _learn(transaction, sent, results, owners, now)
+            _doubt(transaction, sent, results, owners, now)
             settle(
                 transaction,
                 decisions,
@@ -145,9 +147,11 @@ def record_outcomes(
     try:
         runtime.database.run(work)
     except Fenced:
-        with runtime.database.write() as transaction:
-            contacts = [ready.row.contact_id for ready, _ in results]
-            remote.mark_unsure(transaction, sent.state.id, contacts)
+        runtime.database.run(
+            lambda transaction: remote.mark_unsure(
+                transaction, sent.state.id, _hold(transaction, sent, results).values()
+            )
+        )
         raise
     return decisions
 
@@ -179,22 +183,35 @@ def _suppress(
             )
 
 
+def _hold(transaction: Transaction, sent: Sent, results: Results) -> dict[int, int]:
+    """Hold what outcomes are about; return contact of a row → who it is by now."""
+    who = {ready.row.contact_id for ready, _ in results}
+    merged = keep_survivors(transaction, who)
+    ids = [outcome.remote_id for _, outcome in _told(results)]
+    remote.hold(transaction, sent.state.id, ids, who.union(merged.values()))
+    return {one: merged.get(one, one) for one in who}
+
+
+def _told(results: Results) -> list[tuple[Ready, Outcome]]:
+    """Return outcomes that say which remote contact they are about."""
+    named = [(ready, _named(ready, outcome)) for ready, outcome in results]
+    return [(ready, outcome) for ready, outcome in named if outcome.remote_id]
+
+
 def _learn(
-    transaction: Transaction, sent: Sent, results: Results, now: datetime
+    transaction: Transaction,
+    sent: Sent,
+    results: Results,
+    owners: Mapping[int, int],
+    now: datetime,
 ) -> None:
     """Link remote contacts to ours and keep what is now known of them."""
-    told = [
-        (ready, outcome)
-        for ready, outcome in ((ready, _named(ready, o)) for ready, o in results)
-        if outcome.remote_id
-    ]
+    told = _told(results)
     of = sent.state.id
     if not told:
         return
     known = remote.by_ids(transaction, of, (o.remote_id for _, o in told))
-    who = [ready.row.contact_id for ready, _ in told]
-    merged = find_survivors(transaction, who)
-    before = remote.ours(transaction, of, [*who, *merged.values()])
+    before = remote.ours(transaction, of, {*owners, *owners.values()})
     fresh: list[Snapshot] = []
     for ready, outcome in told:
         old = before.get(ready.row.contact_id)
@@ -205,9 +222,9 @@ def _learn(
     for ready, outcome in told:
         snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
         snapshot.email = snapshot.email or ready.item.email
-        owner = merged.get(ready.row.contact_id)
-        if owner is None:
-            snapshot.contact_id, snapshot.alias = ready.row.contact_id, False
+        owner = owners[ready.row.contact_id]
+        if owner == ready.row.contact_id:
+            snapshot.contact_id, snapshot.alias = owner, False
         elif snapshot.contact_id != owner:
             # Made while the two became one; what both had already, the merge linked.
             snapshot.contact_id, snapshot.alias = owner, owner in before
@@ -217,11 +234,16 @@ def _learn(
 
 
 def _doubt(
-    transaction: Transaction, sent: Sent, results: Results, now: datetime
+    transaction: Transaction,
+    sent: Sent,
+    results: Results,
+    owners: Mapping[int, int],
+    now: datetime,
 ) -> None:
     """Believe nothing of who may have been changed: other rows are theirs as well."""
     lost = [r.row.contact_id for r, o in results if o.kind is OutcomeKind.UNKNOWN]
-    remote.doubt(transaction, sent.state.id, ((who, sent.segment) for who in lost), now)
+    doubtful = ((owners[who], sent.segment) for who in lost)
+    remote.doubt(transaction, sent.state.id, doubtful, now)
 
 
 def _named(ready: Ready, outcome: Outcome) -> Outcome:
