@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
 
 import onward.testing
 from onward import (
@@ -342,6 +343,27 @@ def test_an_outcome_waits_for_a_merge_that_is_under_way(
     app.deliver()
     assert links(app) == {"r-old@shop.example": (ana, False)}
     assert sorted(row["state"] for row in app.deliveries()) == ["delivered", "skipped"]
+
+
+@pytest.mark.postgres
+def test_outcomes_do_not_wait_for_a_host_that_touched_the_contact(
+    postgres_url: str, make_app: MakeApp
+) -> None:
+    """A transaction that another application keeps open holds up no delivery."""
+    app = make_app(CONFIG, integrations=[Acme], database_url=postgres_url)
+    app.upsert_contact({"email": "ana@shop.example"})
+    app.push(to="acme", email="ana@shop.example")
+
+    with Session(app.runtime.database.engine) as session:
+        app.add_points(1, email="ana@shop.example", session=session)
+        worker = threading.Thread(target=app.deliver)
+        worker.start()
+        worker.join(20)
+        states = [row["state"] for row in app.deliveries()]
+        session.commit()
+    worker.join()
+
+    assert states == ["delivered"]
 
 
 def test_a_remote_contact_of_the_loser_alone_is_linked(app: TestApp) -> None:

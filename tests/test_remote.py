@@ -177,7 +177,7 @@ def test_what_is_noted_while_others_read_stays(
 ) -> None:
     """An opt-out noted or a link made meanwhile is not undone by what they save."""
     with shared.write() as first:
-        remote.hold(first, OF, ["r1"])
+        remote.by_ids(first, OF, ["r1"], hold=True)
         noted = a_snapshot(segments={"1": "unsubscribed"}, map_version="map 2")
         remote.save(first, OF, [noted], NOW)
         thread = blocked(shared, lambda: shared.run(change))

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from onward.contacts.facts import TEXT_NAMES
 from onward.contacts.release import release
+from onward.delivery.claiming import hold_rows
 from onward.delivery.queue import Wish, enqueue
 from onward.models import (
     Cause,
@@ -44,6 +45,11 @@ _READ = (
     .order_by(contacts.c.id)
 )
 
+_OPEN = select(pushes.c.id).where(
+    pushes.c.contact_id.in_(bindparam("ids", expanding=True)),
+    pushes.c.state.in_([state.value for state in OPEN_STATES]),
+)
+
 
 def merge_contacts(
     transaction: Transaction, survivor: int, loser: int, now: datetime
@@ -66,6 +72,10 @@ def merge_contacts(
         for row in transaction.execute(read, {"ids": [survivor, loser]}).mappings()
     }
     kept, gone = rows[survivor], rows[loser]
+    # What comes back of them meanwhile belongs to the survivor: it waits for us.
+    hold_rows(
+        transaction, transaction.execute(_OPEN, {"ids": [survivor, loser]}).scalars()
+    )
     _unite(transaction, claims, "key", survivor, loser)
     _unite(transaction, tags, "tag", survivor, loser)
     _unite(transaction, memberships, "segment_id", survivor, loser)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteContact
@@ -50,6 +50,24 @@ _BY_EMAIL = ForEach(
 _OURS = ForEach(
     lambda among: select(*_SHOWN).where(_OF, among(rows.c.contact_id, "keys"))
 )
+# Nobody else writes what was read so until the transaction ends. In id order: two
+# that hold the same ones do not deadlock. SQLite's one writer holds everything.
+_HOLD_BY_ID = ForEach(
+    lambda among: (
+        select(*_SHOWN)
+        .where(_OF, among(rows.c.remote_id, "keys"))
+        .order_by(rows.c.remote_id)
+        .with_for_update()
+    )
+)
+_HOLD_OURS = ForEach(
+    lambda among: (
+        select(*_SHOWN)
+        .where(_OF, among(rows.c.contact_id, "keys"))
+        .order_by(rows.c.remote_id)
+        .with_for_update()
+    )
+)
 _OWNERS = ForEach(
     lambda among: (
         select(rows.c.email, rows.c.contact_id)
@@ -62,17 +80,6 @@ _OWNERS = ForEach(
             contacts.c.merged_into.is_(None),
             contacts.c.erased_at.is_(None),
         )
-    )
-)
-_HOLD = ForEach(
-    lambda among: (
-        select(rows.c.remote_id)
-        .where(
-            _OF,
-            or_(among(rows.c.remote_id, "keys"), among(rows.c.contact_id, "who")),
-        )
-        .order_by(rows.c.remote_id)
-        .with_for_update()
     )
 )
 _COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
@@ -142,31 +149,20 @@ def _load(
     return [Snapshot(*row) for row in connection.execute(statement(connection), given)]
 
 
-def hold(
+def by_ids(
     connection: Connection,
     connection_id: int,
     ids: Iterable[str],
-    contact_ids: Iterable[int] = (),
-) -> None:
-    """Let nobody else write these until the transaction ends; in id order.
-
-    Whoever reads snapshots to save them holds them first, or what another
-    transaction wrote in between is lost. SQLite's one writer holds everything.
+    *,
+    hold: bool = False,
+) -> dict[str, Snapshot]:
+    """Return remote id → snapshot.
 
     Args:
-        ids: of remote contacts.
-        contact_ids: those of these contacts, aliases included, are held as well.
+        hold: nobody else writes them until the transaction ends. Whoever saves
+            what was read needs it, or what others wrote in between is lost.
     """
-    given = {"of": connection_id, "keys": list(ids), "who": list(contact_ids)}
-    if connection.dialect.name == "postgresql" and (given["keys"] or given["who"]):
-        connection.execute(_HOLD(connection), given)
-
-
-def by_ids(
-    connection: Connection, connection_id: int, ids: Iterable[str]
-) -> dict[str, Snapshot]:
-    """Return remote id → snapshot."""
-    found = _load(connection, _BY_ID, connection_id, ids)
+    found = _load(connection, _HOLD_BY_ID if hold else _BY_ID, connection_id, ids)
     return {snapshot.remote_id: snapshot for snapshot in found}
 
 
@@ -183,10 +179,19 @@ def by_emails(
 
 
 def ours(
-    connection: Connection, connection_id: int, contact_ids: Iterable[int]
+    connection: Connection,
+    connection_id: int,
+    contact_ids: Iterable[int],
+    *,
+    hold: bool = False,
 ) -> dict[int, Snapshot]:
-    """Return contact id → its remote contact; aliases left out."""
-    found = _load(connection, _OURS, connection_id, contact_ids)
+    """Return contact id → its remote contact; aliases left out.
+
+    Args:
+        hold: see `by_ids`.
+    """
+    of = connection_id
+    found = _load(connection, _HOLD_OURS if hold else _OURS, of, contact_ids)
     return {snapshot.contact_id: snapshot for snapshot in found if not snapshot.alias}
 
 
@@ -220,8 +225,7 @@ def learn(
     latest = {
         record.remote_id: record for record in records if record.remote_id.isprintable()
     }
-    hold(connection, connection_id, latest)
-    known = by_ids(connection, connection_id, latest)
+    known = by_ids(connection, connection_id, latest, hold=True)
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
         snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
@@ -263,7 +267,7 @@ def save(
 ) -> None:
     """Write snapshots as they are given, whole; the last of each remote id wins.
 
-    Whoever read them before has to `hold` them.
+    Whoever read them before had to `hold` them.
 
     Raises:
         Repeat: somebody else wrote one that was new.
@@ -316,8 +320,7 @@ def doubt(
     """
     wishes = list(left)
     who = {contact for contact, _ in wishes}
-    hold(connection, connection_id, (), who)
-    known = ours(connection, connection_id, who)
+    known = ours(connection, connection_id, who, hold=True)
     for contact_id, segment in wishes:
         snapshot = known.get(contact_id)
         if snapshot is None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
-from onward.contacts.suppress import find_survivors
 from onward.models import Contact, Push, table
 
 contacts = table(Contact)
@@ -21,12 +19,6 @@ _LOCK = (
     .where(contacts.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(contacts.c.id)
     .with_for_update()
-)
-_KEEP = (
-    select(contacts.c.id)
-    .where(contacts.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(contacts.c.id)
-    .with_for_update(read=True, key_share=True)
 )
 # Rows that wait for an address and nothing else (no due time) can go now. Those
 # of a contact that is no longer itself go too: to be cancelled, not to be sent.
@@ -55,31 +47,10 @@ def lock_contacts(connection: Connection, ids: Collection[int]) -> None:
 
     SQLite has one writer, which holds everything anyway.
     """
-    _each(connection, _LOCK, ids)
-
-
-def keep_survivors(connection: Connection, ids: Collection[int]) -> dict[int, int]:
-    """Return merged contact → whom it was merged into, of those that were.
-
-    Nobody merges or erases them or their survivors until the transaction ends;
-    others may keep them as well.
-    """
-    kept: set[int] = set()
-    found: dict[int, int] = {}
-    wanted = set(ids)
-    while wanted - kept:
-        _each(connection, _KEEP, wanted - kept)
-        kept |= wanted
-        found = find_survivors(connection, ids)
-        wanted = set(found.values())  # one may have been merged on meanwhile
-    return found
-
-
-def _each(connection: Connection, lock: Select[Any], ids: Collection[int]) -> None:
     if connection.dialect.name == "postgresql":
         ordered = sorted(ids)
         for start in range(0, len(ordered), CHUNK):
-            connection.execute(lock, {"ids": ordered[start : start + CHUNK]})
+            connection.execute(_LOCK, {"ids": ordered[start : start + CHUNK]})
 
 
 def release(connection: Connection, ids: Collection[int], now: datetime) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from onward import remote
 from onward.among import ForEach
-from onward.contacts.release import keep_survivors
+from onward.contacts.suppress import find_survivors
 from onward.errors import Fenced
 from onward.models import Push, RemoteSegmentRow, table
 
@@ -51,8 +51,19 @@ _OF_THE_DEAD = and_(
     SENDING,
     pushes.c.fence < bindparam("mine"),
 )
-_LEFT = select(pushes.c.contact_id, pushes.c.segment).where(
-    _OF_THE_DEAD, pushes.c.sent_at.is_not(None)
+_LEFT = (
+    select(pushes.c.contact_id, pushes.c.segment)
+    .where(_OF_THE_DEAD, pushes.c.sent_at.is_not(None))
+    .order_by(pushes.c.id)
+    .with_for_update()
+)
+_HOLD = ForEach(
+    lambda among: (
+        select(pushes.c.id)
+        .where(among(pushes.c.id, "rows"))
+        .order_by(pushes.c.id)
+        .with_for_update()
+    )
 )
 _ADOPT = update(pushes).where(_OF_THE_DEAD).values(state="waiting")
 _NEXT_SEGMENT = (
@@ -148,10 +159,19 @@ def adopt(connection: Connection, connection_id: int, fence: int, now: datetime)
     given = {"of": connection_id, "mine": fence}
     found = connection.execute(_LEFT, given)
     left: list[tuple[int, str]] = [(row.contact_id, row.segment) for row in found]
-    survivors = keep_survivors(connection, {contact for contact, _ in left})
+    survivors = find_survivors(connection, {contact for contact, _ in left})
     doubtful = ((survivors.get(one, one), segment) for one, segment in left)
     remote.doubt(connection, connection_id, doubtful, now)
     return connection.execute(_ADOPT, given).rowcount
+
+
+def hold_rows(connection: Connection, rows: Iterable[int]) -> None:
+    """Let nobody else change these until the transaction ends, in id order.
+
+    SQLite has one writer, which holds everything anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_HOLD(connection), {"rows": list(rows)})
 
 
 def next_segment(

@@ -12,9 +12,9 @@ from sqlalchemy import bindparam, insert, update
 
 from onward import remote, signals
 from onward.connections.state import State
-from onward.contacts.release import keep_survivors
-from onward.contacts.suppress import add_suppression
+from onward.contacts.suppress import add_suppression, find_survivors
 from onward.contract import Outcome, OutcomeKind
+from onward.delivery.claiming import hold_rows
 from onward.delivery.prepare import Ready
 from onward.delivery.retry import Decision, any_luck, decide
 from onward.delivery.settling import settle
@@ -129,7 +129,7 @@ def record_outcomes(
 
     def work(transaction: Transaction) -> None:
         if results:
-            owners = _hold(transaction, sent, results)
+            owners = _hold(transaction, results)
             _learn(transaction, sent, results, owners, now)
             _doubt(transaction, sent, results, owners, now)
             settle(
@@ -149,7 +149,7 @@ def record_outcomes(
     except Fenced:
         runtime.database.run(
             lambda transaction: remote.mark_unsure(
-                transaction, sent.state.id, _hold(transaction, sent, results).values()
+                transaction, sent.state.id, _hold(transaction, results).values()
             )
         )
         raise
@@ -183,12 +183,14 @@ def _suppress(
             )
 
 
-def _hold(transaction: Transaction, sent: Sent, results: Results) -> dict[int, int]:
-    """Hold what outcomes are about; return contact of a row → who it is by now."""
+def _hold(transaction: Transaction, results: Results) -> dict[int, int]:
+    """Hold the rows of outcomes; return contact of a row → who it is by now.
+
+    A merge holds the open rows of its contacts: it was seen, or waits for us.
+    """
+    hold_rows(transaction, (ready.row.id for ready, _ in results))
     who = {ready.row.contact_id for ready, _ in results}
-    merged = keep_survivors(transaction, who)
-    ids = [outcome.remote_id for _, outcome in _told(results)]
-    remote.hold(transaction, sent.state.id, ids, who.union(merged.values()))
+    merged = find_survivors(transaction, who)
     return {one: merged.get(one, one) for one in who}
 
 
@@ -210,8 +212,10 @@ def _learn(
     of = sent.state.id
     if not told:
         return
-    known = remote.by_ids(transaction, of, (o.remote_id for _, o in told))
-    before = remote.ours(transaction, of, {*owners, *owners.values()})
+    ids = [outcome.remote_id for _, outcome in told]
+    known = remote.by_ids(transaction, of, ids, hold=True)
+    who = {*owners, *owners.values()}
+    before = remote.ours(transaction, of, who, hold=True)
     fresh: list[Snapshot] = []
     for ready, outcome in told:
         old = before.get(ready.row.contact_id)
