@@ -360,7 +360,7 @@ class Onward:
         wanted = [clean_email(address) for address in ([email] if email else emails)]
 
         def work(transaction: Transaction) -> dict[Wish, int]:
-            ids = find_contacts(transaction, wanted)
+            ids = find_contacts(transaction, wanted, hold=True)
             of, segment_id = Targets(transaction).resolve(PushTo(to, segment))
             wishes = [
                 Wish(
@@ -425,7 +425,7 @@ class Onward:
         address = clean_email(email)
 
         def work(transaction: Transaction) -> int:
-            found = find_contacts(transaction, [address], missing_ok=True)
+            found = find_contacts(transaction, [address], missing_ok=True, hold=True)
             return record_consent(
                 transaction,
                 contact_id=found.get(address, 0),

@@ -110,6 +110,8 @@ class Limiter:
         if not windows:
             return None
         moment = now.timestamp()
+        # In key order, whatever the order of a connection's limits: no deadlock.
+        windows = sorted(windows, key=lambda window: window.key)
         try:
             with self._database.write() as connection:
                 self._make_rows(connection, windows)

@@ -17,6 +17,7 @@ from onward.contacts.release import lock_contacts
 from onward.contacts.showing import find_contact, merged_into
 from onward.contacts.traces import MARK, Person, clean_traces
 from onward.contacts.values import clean_email
+from onward.database import Repeat
 from onward.errors import InputError
 from onward.models import (
     Consent,
@@ -110,7 +111,12 @@ def _erase(
 ) -> tuple[Erased, Person]:
     ids = [contact_id, *merged_into(transaction, contact_id)]
     lock_contacts(transaction, ids)
+    # Whoever held them before us may have merged them.
+    survivor = find_contact(transaction, address)
+    if [survivor, *merged_into(transaction, survivor)] != ids:
+        raise Repeat
     person = _person(transaction, ids, address)
+    cancelled, sending = _end_pushes(transaction, ids, now)
     _keep_opt_outs(transaction, ids, person.addresses)
     transaction.execute(
         update(consents).where(consents.c.contact_id.in_(ids)).values(contact_id=0)
@@ -126,7 +132,6 @@ def _erase(
     transaction.execute(
         update(ledger).where(ledger.c.contact_id.in_(ids)).values(reason="")
     )
-    cancelled, sending = _end_pushes(transaction, ids, now)
     transaction.execute(
         update(contacts)
         .where(contacts.c.id.in_(ids))
@@ -208,7 +213,9 @@ def _keep_opt_outs(
     hashes = {hash_address(pepper, address) for address in addresses}
     own = suppressions.c.contact_id.in_(ids)
     kept: dict[tuple[str, ...], dict[str, Any]] = {}
-    for found in transaction.execute(select(suppressions).where(own)).mappings():
+    # What is renewed at this moment is read as it is then, or waits.
+    held = select(suppressions).where(own).order_by(suppressions.c.id).with_for_update()
+    for found in transaction.execute(held).mappings():
         row: dict[str, Any] = {**found, "contact_id": 0}
         del row["id"]
         for address in addresses:

@@ -11,7 +11,9 @@ from sqlalchemy import bindparam, select
 from onward.contacts.fields import STANDARD_FIELDS, ContactField
 from onward.contacts.given import MAX_IDENTITY, MAX_POINTS, ContactData
 from onward.contacts.headers import closest, is_kind
+from onward.contacts.release import lock_contacts
 from onward.contacts.values import clean_email, parse_value, shown, to_text
+from onward.database import Repeat
 from onward.errors import InputError
 from onward.models import Identity, table
 
@@ -159,20 +161,36 @@ def _check_length(name: str, text: str) -> None:
         )
 
 
+def _by_email(transaction: Transaction, emails: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(emails), 500):
+        part = {"emails": list(emails[start : start + 500])}
+        rows = transaction.execute(_BY_EMAIL, part)
+        found.update({row.value: row.contact_id for row in rows})
+    return found
+
+
 def find_contacts(
-    transaction: Transaction, emails: Sequence[str], *, missing_ok: bool = False
+    transaction: Transaction,
+    emails: Sequence[str],
+    *,
+    missing_ok: bool = False,
+    hold: bool = False,
 ) -> dict[str, int]:
     """Return address → contact id.
 
+    Args:
+        hold: nobody else merges or erases them until the transaction ends.
+
     Raises:
         InputError: an address is nobody's.
+        Repeat: they were merged while they were waited for.
     """
-    found: dict[str, int] = {}
-    for start in range(0, len(emails), 500):
-        rows = transaction.execute(
-            _BY_EMAIL, {"emails": list(emails[start : start + 500])}
-        )
-        found.update({row.value: row.contact_id for row in rows})
+    found = _by_email(transaction, emails)
+    if hold:
+        lock_contacts(transaction, set(found.values()))
+        if _by_email(transaction, emails) != found:
+            raise Repeat
     missing = [email for email in emails if email not in found]
     if missing and not missing_ok:
         raise InputError(

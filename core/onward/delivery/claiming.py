@@ -81,6 +81,8 @@ _CLAIM = (
     update(pushes)
     .where(
         WAITING,
+        # Another process may have given it another one since it was found.
+        pushes.c.segment == bindparam("to"),
         pushes.c.id.in_(
             select(pushes.c.id)
             .where(

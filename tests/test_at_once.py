@@ -1,0 +1,164 @@
+"""What two transactions do to the same rows at the same moment, on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from sqlalchemy import select, update
+
+from onward import Account, Api, Integration, Limit, RemoteField, RemoteSegment, minute
+from onward.contacts.erasing import Erased, erase_contact
+from onward.contacts.suppress import add_suppression, find_suppressions
+from onward.limiter import Limiter, windows_for
+from onward.merge import merge_contacts
+from onward.models import Identity, table
+from onward.models import Limiter as LimiterRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Blocked, MakeApp
+
+    from onward import Item, Outcome
+    from onward.testing.app import TestApp
+
+pytestmark = pytest.mark.postgres
+
+identities = table(Identity)
+windows = table(LimiterRow)
+
+ANA, OLD = "ana@shop.example", "old@shop.example"
+CONFIG = """
+[connections.acme]
+integration = "acme"
+"""
+
+
+class Acme(Integration):
+    """A service that takes everybody."""
+
+    key, title, hosts = "acme", "Acme Mail", ("api.acme.example",)
+    default_map: ClassVar = {"email": "email", "name": "first_name"}
+
+    def verify(self, api: Api) -> Account:
+        """Know the account."""
+        return Account("acme/1", "acme/1", "Acme")
+
+    def fields(self, api: Api, segment: RemoteSegment | None) -> list[RemoteField]:
+        """Have two fields."""
+        return [RemoteField("email", required=True), RemoteField("name")]
+
+    def push(
+        self, api: Api, batch: Any, segment: RemoteSegment | None
+    ) -> Iterator[Outcome]:
+        """Take everybody."""
+        items: list[Item] = list(batch)
+        for item in items:
+            yield item.delivered(f"r-{item.email}")
+
+
+@pytest.fixture
+def app(make_app: MakeApp, postgres_url: str) -> TestApp:
+    """An app that knows Ana, and Ana under another address as somebody else."""
+    made = make_app(CONFIG, integrations=[Acme], database_url=postgres_url)
+    made.upsert_contact({"email": ANA})
+    made.upsert_contact({"email": OLD, "first_name": "Ana"})
+    return made
+
+
+def id_of(app: TestApp, email: str) -> int:
+    """Return whose address it is."""
+    with app.runtime.database.read() as transaction:
+        found = select(identities.c.contact_id).where(identities.c.value == email)
+        return int(transaction.execute(found).scalar_one())
+
+
+def test_erasing_somebody_who_is_being_merged_erases_the_person(
+    app: TestApp, blocked: Blocked
+) -> None:
+    """Not the empty contact that the merge leaves behind."""
+    ana, old = id_of(app, ANA), id_of(app, OLD)
+    done: list[Erased] = []
+
+    with app.runtime.database.write() as transaction:
+        merge_contacts(transaction, ana, old, app.clock())
+        thread = blocked(
+            app.runtime.database, lambda: done.append(erase_contact(app.runtime, OLD))
+        )
+    thread.join()
+
+    assert [one.contact_id for one in done] == [ana]
+    assert list(app.contacts()) == []
+    with app.runtime.database.read() as transaction:
+        assert transaction.execute(select(identities)).all() == []
+
+
+def test_an_opt_out_renewed_while_its_contact_is_erased_stays(
+    app: TestApp, blocked: Blocked
+) -> None:
+    """The consent that had lifted it does not lift the new one."""
+    app.suppress(ANA)
+    app.consent(ANA, how="on the phone", who="Joe")
+
+    with app.runtime.database.write() as transaction:
+        add_suppression(
+            transaction,
+            contact_id=id_of(app, ANA),
+            email=ANA,
+            scope="address",
+            code="do_not_contact",
+            reason="do not contact",
+            source="by hand",
+            now=app.clock(),
+        )
+        thread = blocked(app.runtime.database, lambda: erase_contact(app.runtime, ANA))
+    thread.join()
+
+    with app.runtime.database.read() as transaction:
+        [stop] = find_suppressions(transaction, {0: [ANA]})[0]
+    assert stop.lifted_at is None
+
+
+def test_push_by_hand_of_somebody_who_is_being_merged_reaches_the_survivor(
+    app: TestApp, blocked: Blocked
+) -> None:
+    """The merge took over what was queued before; this comes after it."""
+    ana, old = id_of(app, ANA), id_of(app, OLD)
+
+    with app.runtime.database.write() as transaction:
+        merge_contacts(transaction, ana, old, app.clock())
+        thread = blocked(app.runtime.database, lambda: app.push(to="acme", email=OLD))
+    thread.join()
+
+    app.deliver()
+    assert [(row["email"], row["state"]) for row in app.deliveries()] == [
+        (ANA, "delivered")
+    ]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_limits_in_another_order_do_not_deadlock(
+    app: TestApp, blocked: Blocked, *, turned: bool
+) -> None:
+    """Calls are taken from the windows in one order, whoever lists them how."""
+    limiter = Limiter(app.runtime.database)
+    limits = [Limit(9, per=minute), Limit(10, per=minute)]
+    listed = windows_for("acme", limits[::-1] if turned else limits, live=True)
+    first, second = sorted(window.key for window in listed)
+    assert limiter.take(listed, 1, app.clock()) is None
+    taken: list[object] = []
+
+    def spend(key: str) -> Any:
+        return update(windows).where(windows.c.key == key).values(tat=windows.c.tat)
+
+    with app.runtime.database.write() as transaction:
+        transaction.execute(spend(first))
+        thread = blocked(
+            app.runtime.database,
+            lambda: taken.append(limiter.take(listed, 1, app.clock())),
+        )
+        transaction.execute(spend(second))
+    thread.join()
+
+    assert taken == [None]
