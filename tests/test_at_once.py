@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import httpx
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from onward import Account, Api, Integration, Limit, RemoteField, RemoteSegment, minute
 from onward.contacts.erasing import Erased, erase_contact
@@ -32,6 +35,11 @@ ANA, OLD = "ana@shop.example", "old@shop.example"
 CONFIG = """
 [connections.acme]
 integration = "acme"
+
+[[rules]]
+key = "met"
+when = "met"
+push_to = ["acme"]
 """
 
 
@@ -135,6 +143,53 @@ def test_push_by_hand_of_somebody_who_is_being_merged_reaches_the_survivor(
     assert [(row["email"], row["state"]) for row in app.deliveries()] == [
         (ANA, "delivered")
     ]
+
+
+def test_deadlock_with_a_host_costs_the_worker_nothing(
+    make_app: MakeApp, postgres_url: str, blocked: Blocked
+) -> None:
+    """It notes anew that its rows leave; no try is used, no plugin is blamed."""
+    claimed, held = threading.Event(), threading.Event()
+
+    class Asks(Acme):
+        """Makes a request."""
+
+        def push(
+            self, api: Api, batch: Any, segment: RemoteSegment | None
+        ) -> Iterator[Outcome]:
+            """Wait for a moment before it."""
+            claimed.set()
+            held.wait()
+            api.post("people", [])
+            yield from super().push(api, batch, segment)
+
+    app = make_app(
+        CONFIG,
+        integrations=[Asks],
+        database_url=postgres_url,
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json={})),
+    )
+    app.record_actions({"action": "met", "email": email} for email in (OLD, ANA))
+    worker = threading.Thread(target=app.deliver)
+    worker.start()
+    claimed.wait()
+
+    def ends() -> None:
+        held.set()
+        worker.join()
+
+    with Session(app.runtime.database.engine) as session:
+        app.record_action("met", email=ANA, session=session)
+        thread = blocked(app.runtime.database, ends)
+        app.record_action("met", email=OLD, session=session)
+        session.commit()
+    thread.join()
+
+    found = app.deliveries()
+    assert {(row["state"], row["code"], row["tries"]) for row in found} <= {
+        ("delivered", "delivered", 0),
+        ("unchanged", "unchanged", 0),
+    }
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from onward.contacts.find import Finder, Found
-from onward.database import Database, Repeat
+from onward.database import Database
+from onward.errors import Repeat
 from onward.merge import merge_contacts
 from onward.models import Contact, Identity, Push, table
 from onward.testing.app import START

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import bindparam, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from onward.database import Database, Repeat
-from onward.errors import ConfigError
+from onward.database import REPEATS, Database
+from onward.errors import ConfigError, Repeat
 from onward.migrate import upgrade
 from onward.models import Event, Identity, Lease, Setting, table
 from onward.sql import Among, Rows, draw_ids
@@ -169,7 +169,7 @@ def test_repeat_is_tried_three_times_more(database: Database) -> None:
 
 
 def test_repeat_gives_up(database: Database) -> None:
-    """What still asks for it after three repeats is an error, and leaves nothing."""
+    """What asks for it again and again is an error with words, and leaves nothing."""
     tries: list[int] = []
 
     def work(connection: Connection) -> None:
@@ -177,10 +177,10 @@ def test_repeat_gives_up(database: Database) -> None:
         put(connection, "try", "")
         raise Repeat
 
-    with pytest.raises(Repeat):
+    with pytest.raises(Repeat, match="try again later"):
         database.run(work)
 
-    assert len(tries) == 4
+    assert len(tries) == REPEATS + 1
     with database.read() as connection:
         assert names(connection) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -18,22 +19,29 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import Pool, StaticPool
 
-from onward.errors import ConfigError
+from onward.errors import ConfigError, Repeat
 from onward.sql import to_json
 
 Result = TypeVar("Result")
 
 # deadlock_detected, serialization_failure: repeat the whole transaction.
 REPEATABLE = {"40P01", "40001"}
-REPEATS = 3
+REPEATS = 8
+# Seconds, at most, before the first of them; then twice as long each time.
+SHORT = 0.002
 
 
 # Of this process, for those who fork it.
 _open_files: WeakSet[Database] = WeakSet()
 
 
-class Repeat(Exception):
-    """Somebody else was first; do the whole transaction again."""
+def breathe(turn: int) -> None:
+    """Wait a little before a repeat, so that two do not meet again and again.
+
+    Args:
+        turn: 0 for the first repeat.
+    """
+    time.sleep(random.uniform(0, SHORT * 2**turn))  # noqa: S311 - guards nothing
 
 
 def _loads(text: str | bytes | float) -> object:
@@ -159,19 +167,24 @@ class Database:
         """Run `work` in one write transaction, repeated on a deadlock.
 
         Args:
-            work: called with the connection; may be repeated up to three times,
-                so everything it does must be in the transaction.
+            work: called with the connection; may be repeated, so everything it
+                does must be in the transaction.
+
+        Raises:
+            Repeat: somebody else was first, eight times.
         """
-        for left in range(REPEATS, -1, -1):
+        for turn in range(REPEATS + 1):
             try:
                 with self.write() as connection:
                     return work(connection)
             except Repeat:
-                if not left:
+                if turn == REPEATS:
                     raise
             except DBAPIError as error:
-                if not left or getattr(error.orig, "sqlstate", "") not in REPEATABLE:
+                state = getattr(error.orig, "sqlstate", "")
+                if turn == REPEATS or state not in REPEATABLE:
                     raise
+            breathe(turn)
         raise AssertionError("unreachable")  # the last turn returned or raised
 
     def close(self) -> None:

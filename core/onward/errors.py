@@ -12,6 +12,7 @@ OnwardError
 │   ├── SegmentGone          the remote segment was deleted
 │   └── AccountBlocked       unpaid, full or disabled account
 ├── PluginError            a plugin broke its contract or failed to load
+├── Repeat                 others changed the same rows at the same moment
 ├── Fenced                 another worker holds the lease now
 └── Withdrawn              somebody opted out while their batch waited
 """
@@ -141,6 +142,10 @@ class AccountBlocked(ServiceError):
 
 class PluginError(OnwardError):
     """A plugin broke its contract, or could not be loaded."""
+
+
+class Repeat(OnwardError):
+    """Others keep changing the same rows at the same moment; try again later."""
 
 
 class Fenced(OnwardError):

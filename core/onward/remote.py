@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteContact
-from onward.database import Repeat
+from onward.errors import Repeat
 from onward.models import Contact, RemoteContactRow, table
 from onward.plain import without_control
 from onward.sql import Rows

@@ -17,8 +17,7 @@ from onward.contacts.release import lock_contacts
 from onward.contacts.showing import find_contact, merged_into
 from onward.contacts.traces import MARK, Person, clean_traces
 from onward.contacts.values import clean_email
-from onward.database import Repeat
-from onward.errors import InputError
+from onward.errors import InputError, Repeat
 from onward.models import (
     Consent,
     Contact,

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from onward.contacts.release import lock_contacts, release
-from onward.database import Repeat
+from onward.errors import Repeat
 from onward.models import Contact, Identity, table
 from onward.sql import Among, Rows, draw_ids
 

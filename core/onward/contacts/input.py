@@ -13,8 +13,7 @@ from onward.contacts.given import MAX_IDENTITY, MAX_POINTS, ContactData
 from onward.contacts.headers import closest, is_kind
 from onward.contacts.release import lock_contacts
 from onward.contacts.values import clean_email, parse_value, shown, to_text
-from onward.database import Repeat
-from onward.errors import InputError
+from onward.errors import InputError, Repeat
 from onward.models import Identity, table
 
 identities = table(Identity)

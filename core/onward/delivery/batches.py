@@ -165,9 +165,12 @@ class Batches:
         rows = [one.row.id for one in (*ready, *self._kept.ready)]
         self._kept = _Kept()
         if rows:
-            with self._runtime.database.write() as transaction:
-                fence = self._held.fence
-                put_back(transaction, rows, fence, code=code, reason=reason)
+            fence = self._held.fence
+            self._runtime.database.run(
+                lambda transaction: put_back(
+                    transaction, rows, fence, code=code, reason=reason
+                )
+            )
 
     # -- what is next
 
@@ -221,8 +224,10 @@ class Batches:
         failpoint("after_claim")
         if not self._halted():
             return True
-        with self._runtime.database.write() as transaction:
-            put_back(transaction, [row.id for row in rows], self._held.fence)
+        ids = [row.id for row in rows]
+        self._runtime.database.run(
+            lambda transaction: put_back(transaction, ids, self._held.fence)
+        )
         return False
 
     def _resolve(self) -> Stop | None:
@@ -306,10 +311,13 @@ class Batches:
     def _prepare(self, rows: list[Claimed]) -> Prepared:
         prepared = prepare(self._runtime.database, self._rules, rows)
         if prepared.decided or prepared.waiting:
-            now = self._runtime.clock()
-            with self._runtime.database.write() as transaction:
-                settle(transaction, prepared.decided, self._held.fence, now)
-                leave_waiting(transaction, prepared.waiting, self._held.fence, now)
+            now, fence = self._runtime.clock(), self._held.fence
+
+            def work(transaction: Transaction) -> None:
+                settle(transaction, prepared.decided, fence, now)
+                leave_waiting(transaction, prepared.waiting, fence, now)
+
+            self._runtime.database.run(work)
             self._on_settled(prepared.decided)
             announce_decisions(
                 self._runtime,

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection as Transaction
 
 from onward.connections.open import (
     LOCAL_PROBLEMS,
@@ -29,7 +32,7 @@ from onward.connections.state import (
 from onward.connections.verify import is_fresh, verify_or_pause
 from onward.contract import RemoteSegment
 from onward.delivery.batches import STALE, Batches
-from onward.delivery.claiming import adopt, claim, next_due, next_segment
+from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
 from onward.delivery.lease import Held, held_until, take
 from onward.delivery.prepare import Rules, switched_off
 from onward.delivery.queue import BACKFILL
@@ -190,18 +193,24 @@ class _Drain:
         decision = switched_off(state)
         while decision is not None and not self.stopping():
             self.held.renew()
-            now = self.runtime.clock()
-            with self.runtime.database.write() as transaction:
-                found = next_segment(transaction, self.of, now)
-                if found is None:
-                    return
-                fence = self.held.fence
-                rows = claim(transaction, self.of, found[0], fence, now, BULK, BACKFILL)
-                decisions = {row.id: decision for row in rows}
-                settle(transaction, decisions, fence, now)
+            rows = self.runtime.database.run(partial(self._end_some, decision))
+            if rows is None:
+                return
+            decisions = {row.id: decision for row in rows}
             self._count(decisions)
             contacts = ((row.id, row.contact_id) for row in rows)
             announce_decisions(self.runtime, state, decisions, contacts)
+
+    def _end_some(
+        self, decision: Decision, transaction: Transaction
+    ) -> list[Claimed] | None:
+        now, fence = self.runtime.clock(), self.held.fence
+        found = next_segment(transaction, self.of, now)
+        if found is None:
+            return None
+        rows = claim(transaction, self.of, found[0], fence, now, BULK, BACKFILL)
+        settle(transaction, {row.id: decision for row in rows}, fence, now)
+        return rows
 
     # -- getting ready
 
@@ -356,8 +365,9 @@ class _Drain:
         if sending.stop is not None:
             self._obey(sending.stop, sending.segment)
         elif self.probing and sending.worked:
-            with self.runtime.database.write() as transaction:
-                clear_rest(transaction, self.of)
+            self.runtime.database.run(
+                lambda transaction: clear_rest(transaction, self.of)
+            )
             self.probing = False
 
     # -- what follows from a failure
@@ -414,6 +424,7 @@ class _Drain:
     def _rest(self, stop: Stop) -> None:
         again = self.report.stopped == "rest"
         now = self.runtime.clock()
-        with self.runtime.database.write() as transaction:
-            until = rest(transaction, self.of, now, stop.after, again=again)
+        until = self.runtime.database.run(
+            lambda transaction: rest(transaction, self.of, now, stop.after, again=again)
+        )
         self._stop("rest", until, stop.why, stop.code)

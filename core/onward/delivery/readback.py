@@ -102,15 +102,18 @@ class ReadBack:
             self.map_version,
             self.held.fence,
         )
-        with self.runtime.database.write() as transaction:
-            now = self.runtime.clock()
-            attempt_id = open_attempt(transaction, sent, "read", size, now)
+        now = self.runtime.clock()
+        attempt_id = self.runtime.database.run(
+            lambda transaction: open_attempt(transaction, sent, "read", size, now)
+        )
         return replace(sent, attempt_id=attempt_id)
 
     def _close(self, sent: Sent) -> None:
         closing = Closing(sent.attempt_id or 0, self.api.exchanges, self._error)
-        with self.runtime.database.write() as transaction:
-            close_attempt(transaction, closing, self.runtime.clock())
+        now = self.runtime.clock()
+        self.runtime.database.run(
+            lambda transaction: close_attempt(transaction, closing, now)
+        )
 
     # -- asking
 
@@ -198,8 +201,10 @@ class ReadBack:
         rest = [ready for ready in part if ready.row.tries < len(RETRY_AFTER)]
         if not rest:
             return
-        with self.runtime.database.write() as transaction:
-            use_try(transaction, [ready.row.id for ready in rest], self.held.fence)
+        ids = [ready.row.id for ready in rest]
+        self.runtime.database.run(
+            lambda transaction: use_try(transaction, ids, self.held.fence)
+        )
         for ready in rest:
             # A permission is used once, and the lost send may have used it.
             item = replace(
@@ -267,8 +272,9 @@ class ReadBack:
         if not decisions:
             return
         now = self.runtime.clock()
-        with self.runtime.database.write() as transaction:
-            settle(transaction, decisions, self.held.fence, now)
+        self.runtime.database.run(
+            lambda transaction: settle(transaction, decisions, self.held.fence, now)
+        )
         self.on_settled(decisions)
         contacts = ((ready.row.id, ready.row.contact_id) for ready in part)
         announce_decisions(self.runtime, self.opened.state, decisions, contacts)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection as Transaction
+
 from onward.api import Api
 from onward.connections.open import Opened
 from onward.contract import Outcome, OutcomeKind, RemoteSegment
@@ -128,11 +130,14 @@ class Sending:
     def _open(self) -> None:
         now = self.runtime.clock()
         rows = [ready.row.id for ready in self.batch]
-        with self.runtime.database.write() as transaction:
-            attempt_id = open_attempt(
-                transaction, self._sent, "push", len(self.batch), now
-            )
+
+        def work(transaction: Transaction) -> int:
+            size = len(self.batch)
+            attempt_id = open_attempt(transaction, self._sent, "push", size, now)
             mark_sent(transaction, rows, self.held.fence, now, self.map_version)
+            return attempt_id
+
+        attempt_id = self.runtime.database.run(work)
         self._sent = replace(self._sent, attempt_id=attempt_id)
         failpoint("after_attempt")
 
@@ -162,8 +167,10 @@ class Sending:
         """Keep at least what was said to whom; the rows are somebody else's now."""
         closing = self._closing()
         if closing is not None:
-            with self.runtime.database.write() as transaction:
-                close_attempt(transaction, closing, self.runtime.clock())
+            now = self.runtime.clock()
+            self.runtime.database.run(
+                lambda transaction: close_attempt(transaction, closing, now)
+            )
 
     def _put_back(self, left: Part, code: str, why: str) -> None:
         """Return rows to waiting as they were; the connection's state holds them."""
@@ -177,11 +184,14 @@ class Sending:
         # Of an earlier send nobody knows more than before.
         doubtful = [ready.row.id for ready in left if ready.row.sent_at is not None]
         clear = set(rows).difference(doubtful)
-        with self.runtime.database.write() as transaction:
+
+        def work(transaction: Transaction) -> None:
             put_back(transaction, clear, fence, code=code, reason=why, sent=True)
             put_back(transaction, doubtful, fence, code=code, reason=why)
             attempt = self._sent.attempt_id
             add_outcomes(transaction, rows, attempt, "waiting", code, why, now)
+
+        self.runtime.database.run(work)
 
     # -- sending
 

@@ -10,7 +10,8 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from onward.database import REPEATS, Repeat
+from onward.database import REPEATS, breathe
+from onward.errors import Repeat
 
 Made = TypeVar("Made")
 
@@ -32,13 +33,14 @@ def join(
     """
     real = session() if isinstance(session, scoped_session) else session
     _begin(real.connection())
-    for left in range(REPEATS, -1, -1):
+    for turn in range(REPEATS + 1):
         try:
             with real.begin_nested():
                 made = work(real.connection())
         except Repeat:
-            if not left:
+            if turn == REPEATS:
                 raise
+            breathe(turn)
         else:
             _after_commit(real, partial(after, made))
             return made

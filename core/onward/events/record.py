@@ -10,7 +10,7 @@ from sqlalchemy import Connection as Transaction
 
 from onward.contacts.find import Finder, Found
 from onward.contacts.upsert import add_tags, add_to_segments, write_fields
-from onward.database import Repeat
+from onward.errors import Repeat
 from onward.events.action import (
     CREATED,
     POINTS,
