@@ -11,8 +11,11 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from onward import Account, Api, Integration, Limit, RemoteField, RemoteSegment, minute
+from onward.connections.rename import redirect
+from onward.connections.state import named
 from onward.contacts.erasing import Erased, erase_contact
 from onward.contacts.suppress import add_suppression, find_suppressions
+from onward.delivery.queue import Wish, enqueue
 from onward.limiter import Limiter, windows_for
 from onward.merge import merge_contacts
 from onward.models import Identity, table
@@ -21,6 +24,7 @@ from onward.models import Limiter as LimiterRow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy import Connection
     from tests.conftest import Blocked, MakeApp
 
     from onward import Item, Outcome
@@ -190,6 +194,32 @@ def test_deadlock_with_a_host_costs_the_worker_nothing(
         ("delivered", "delivered", 0),
         ("unchanged", "unchanged", 0),
     }
+
+
+@pytest.mark.parametrize("segment", ["old", "new"])
+def test_redirecting_while_somebody_queues_the_same_contact(
+    app: TestApp, blocked: Blocked, segment: str
+) -> None:
+    """To where it is sent, or from where: one row is left, with all that was wished."""
+    with app.runtime.database.read() as transaction:
+        state = named(transaction, "acme")
+    ana = id_of(app, ANA)
+
+    def queue(transaction: Connection, to: str, **more: Any) -> None:
+        wish = Wish(state.id, ana, to, "manual", key=to, **more)
+        enqueue(transaction, [wish], app.clock())
+
+    def work(transaction: Connection) -> None:
+        redirect(transaction, state, "old", "new", app.clock())
+
+    app.runtime.database.run(lambda transaction: queue(transaction, "old"))
+    with app.runtime.database.write() as transaction:
+        queue(transaction, segment, force=True)
+        thread = blocked(app.runtime.database, lambda: app.runtime.database.run(work))
+    thread.join()
+
+    [row] = app.queued
+    assert (row["segment"], row["force"]) == ("new", True)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from onward.database import Database
 from onward.models import Memory as MemoryRow
@@ -32,12 +32,21 @@ class Memory:
 
     `lock` is held by an integration around "look, ask the service, put", so
     that batches in flight at the same time do not all ask.
+
+    Args:
+        is_current: asked in the transaction that keeps something; when it says no,
+            the connection leads to another account by now, and nothing is kept.
     """
 
     def __init__(
-        self, database: Database, connection_id: int, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        connection_id: int,
+        clock: Callable[[], datetime],
+        is_current: Callable[[Connection], bool] = lambda _: True,
     ) -> None:
         self._database = database
+        self._is_current = is_current
         self._connection_id = connection_id
         self._clock = clock
         self.lock = threading.RLock()
@@ -78,7 +87,8 @@ class Memory:
             "until": until,
         }
         with self._database.write() as connection:
-            connection.execute(_PUT(connection), row)
+            if self._is_current(connection):
+                connection.execute(_PUT(connection), row)
         self._seen[name] = (value, until)
 
     def forget(self, name: str) -> None:

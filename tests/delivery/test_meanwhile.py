@@ -9,8 +9,21 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from onward import Api, Integration, Item, Outcome, RemoteSegment
+from onward import (
+    Api,
+    Integration,
+    Item,
+    Outcome,
+    RemoteContact,
+    RemoteField,
+    RemoteSegment,
+)
+from onward.connections.state import State, named, pause, resume
+from onward.connections.verify import verify_connection
+from onward.errors import InputError
+from onward.models import Memory, RemoteContactRow, table
 from onward.testing.app import TestApp
 
 Connect = Callable[..., TestApp]
@@ -95,6 +108,112 @@ def test_more_batches_than_requests_are_on_their_way(
     assert in_time == [True] * 7
     assert (most, len(begun)) == (4, 7)
     assert set(tools.ended(app).values()) == {("delivered", "delivered")}
+
+
+def the_state(app: TestApp) -> State:
+    """Return the connection as it is."""
+    with app.runtime.database.read() as transaction:
+        return named(transaction, "acme")
+
+
+@pytest.mark.parametrize("status", [200, 429, 500])
+def test_another_account_is_accepted_while_a_batch_is_on_its_way(
+    connect: Connect, acme: Any, service: Any, tools: Any, status: int
+) -> None:
+    """What left for the old one is no fact about the new, and goes there no more."""
+
+    class Learns(acme):  # type: ignore[misc]
+        def push(
+            self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
+        ) -> Iterator[Outcome]:
+            """Keep what it finds out on the way."""
+            try:
+                yield from super().push(api, batch, segment)
+            finally:
+                api.learn([RemoteContact("id-of-old", "ana@shop.example")])
+                api.memory.put("page", 7)
+
+    app = connect(kind=Learns)
+    tools.fire(app, "ana")
+    app.verify("acme")
+
+    def accepts(_: httpx.Request) -> httpx.Response | None:
+        service.account = "other/9"
+        verify_connection(app.runtime, the_state(app), accept=True)
+        return None if status == 200 else httpx.Response(status)
+
+    service.script = [accepts]
+    app.deliver(until_empty=False)
+
+    assert tools.ended(app) == {"ana": ("cancelled", "identity_changed")}
+    with app.runtime.database.read() as transaction:
+        assert transaction.execute(select(table(RemoteContactRow))).all() == []
+        assert transaction.execute(select(table(Memory))).all() == []
+    app.clock.tick(600)
+    tools.fire(app, "ana")
+    app.deliver()
+    assert tools.ended(app)["ana"] == ("delivered", "delivered")
+
+
+def test_settings_that_change_while_the_service_is_asked_win(
+    connect: Connect, acme: Any, service: Any, tools: Any, sqlite_url: str
+) -> None:
+    """An answer to the old ones is not saved over the new; nobody is lost."""
+    meanwhile: list[Callable[[], object]] = []
+
+    class Slow(acme):  # type: ignore[misc]
+        def fields(
+            self, api: Api, segment: RemoteSegment | None
+        ) -> Iterator[RemoteField]:
+            """Be asked for a while."""
+            if meanwhile:
+                meanwhile.pop()()
+            yield from super().fields(api, segment)
+
+    def chooses(name: str) -> TestApp:
+        return connect(f'segment = "{name}"', kind=Slow, database_url=sqlite_url)
+
+    app = chooses("News")
+    tools.fire(app, "ana")
+    meanwhile.append(lambda: chooses("Old").runtime)
+    with pytest.raises(InputError, match="acme: somebody else changed it meanwhile"):
+        app.verify("acme")
+    meanwhile.append(lambda: chooses("News").runtime)
+
+    app.deliver()
+
+    assert service.on == {"1": {"ana@shop.example"}}
+    assert tools.ended(app) == {"ana": ("delivered", "delivered")}
+
+
+def test_what_happens_before_new_settings_are_verified_goes_by_them(
+    connect: Connect, service: Any, tools: Any, sqlite_url: str
+) -> None:
+    """The list that was chosen before is not believed any more."""
+    connect(database_url=sqlite_url).verify("acme")
+    app = connect('segment = "Old"', database_url=sqlite_url)
+
+    tools.fire(app, "ana")
+    app.deliver()
+
+    assert service.on == {"2": {"ana@shop.example"}}
+
+
+def test_a_person_s_pause_is_ended_by_a_person(connect: Connect) -> None:
+    """No other reason replaces it, and the end of another does not end it."""
+    app = connect()
+    of = the_state(app).id
+    pause(app.runtime, of, "manual", "holiday")
+
+    pause(app.runtime, of, "credentials", "refused")
+    assert not resume(app.runtime, of, only="credentials")
+
+    assert (the_state(app).paused_code, the_state(app).paused_why) == (
+        "manual",
+        "holiday",
+    )
+    assert resume(app.runtime, of)
+    assert the_state(app).paused_code == ""
 
 
 def test_two_with_one_address_are_not_mixed(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import Connection as Transaction
+
     from onward.connections.listing import Listed
     from onward.connections.state import State
     from onward.runtime import Runtime
@@ -163,7 +165,7 @@ def try_(
 ) -> None:
     """Verify a connection; with a contact map it, and on request push it."""
     from onward.cli.push import print_preview, push_now
-    from onward.connections.state import resume
+    from onward.connections.state import MANUAL, resume
     from onward.connections.verify import verify_connection
     from onward.preview import preview
 
@@ -174,8 +176,9 @@ def try_(
         state = verify_connection(runtime, _state(runtime, name))
         say(f"{name}: verified, {state.title}")
         # The test is the repair's proof; what a person paused stays paused.
-        if state.paused_code and state.paused_code != "manual":
-            resume(runtime, state.id)
+        if state.paused_code not in ("", MANUAL) and resume(
+            runtime, state.id, only=state.paused_code
+        ):
             say(f"{name}: resumed; it was paused: {state.paused_why}")
         if contact:
             print_preview(preview(runtime, name, contact))
@@ -190,11 +193,12 @@ def pause(
     why: Annotated[str, typer.Option(help="For whoever finds it paused.")] = "",
 ) -> None:
     """Hold what is queued until somebody resumes it."""
+    from onward.connections.state import MANUAL
     from onward.connections.state import pause as pause_
 
     with open_runtime(ctx) as runtime:
         state = _state(runtime, name)
-        pause_(runtime, state.id, "manual", why or "paused by hand")
+        pause_(runtime, state.id, MANUAL, why or "paused by hand")
         say(f"{name}: paused; `onward connections resume {name}` ends it")
 
 
@@ -211,8 +215,12 @@ def resume(ctx: typer.Context, name: Name) -> None:
                 f"{state.paused_why}; resuming does not confirm that, "
                 f"`onward connections accept {name}` does"
             )
-        resume_(runtime, state.id)
-        say(f"{name}: {'resumed' if state.paused_code else 'was not paused'}")
+        if not state.paused_code:
+            say(f"{name}: was not paused")
+        elif resume_(runtime, state.id, only=state.paused_code):
+            say(f"{name}: resumed")
+        else:
+            raise InputError(f"{name}: somebody else changed it meanwhile; try again")
         with runtime.database.read() as transaction:
             held = [one for one in read_segments(transaction, state.id) if one[2]]
         for _, called, why in held:
@@ -239,7 +247,8 @@ def redirect(
 
     with open_runtime(ctx) as runtime:
         state = _state(runtime, name)
-        with runtime.database.write() as transaction:
+
+        def work(transaction: Transaction) -> tuple[int, str]:
             known = read_segments(transaction, state.id)
             there = [
                 RemoteSegment(id_, called) for id_, called, why in known if not why
@@ -257,9 +266,10 @@ def redirect(
             real, problem = resolve_segment(name, to, there)
             if problem:
                 raise InputError(problem)
-            now = runtime.clock()
-            count = redirect_(transaction, state, wrong.pop(), real, now)
-        called = next(one.name for one in there if one.id == real)
+            count = redirect_(transaction, state, wrong.pop(), real, runtime.clock())
+            return count, next(one.name for one in there if one.id == real)
+
+        count, called = runtime.database.run(work)
         say(f'{name}: {count} now {"waits" if count == 1 else "wait"} for "{called}"')
 
 
@@ -273,11 +283,11 @@ def accept(ctx: typer.Context, name: Name) -> None:
         before = _state(runtime, name)
         state = verify_connection(runtime, before, accept=True)
         if state.paused_code == "identity_changed":
-            resume_(runtime, state.id)
+            resume_(runtime, state.id, only="identity_changed")
         if before.identity in ("", state.identity):
             say(f"{name}: it leads to {state.title}, as before")
             return
-        say(f"{name}: it now leads to {state.title}; what waited was cancelled")
+        say(f"{name}: it now leads to {state.title}; what was queued was cancelled")
 
 
 @app.command("remove")

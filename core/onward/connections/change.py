@@ -12,7 +12,13 @@ from sqlalchemy import select, update
 
 from onward.connections.open import make_integration, open_with, stored_secrets
 from onward.connections.rehearse import rehearsal
-from onward.connections.state import State, read_state, resume
+from onward.connections.state import (
+    MANUAL,
+    State,
+    hold_state,
+    read_state,
+    resume,
+)
 from onward.connections.verify import IdentityChanged, verify_connection
 from onward.errors import ConfigError, InputError
 from onward.integrations import Integration
@@ -71,11 +77,7 @@ def change_connection(
     _rehearse(runtime, wished, made)
 
     def work(transaction: Transaction) -> State:
-        now = read_state(transaction, state.id)
-        if now is None or now.version != state.version:
-            raise InputError(
-                f"{state.name}: somebody else changed it meanwhile; try again"
-            )
+        now = hold_state(transaction, state)
         vault = runtime.vault()
         sealed = {
             name: vault.encrypt(given[name], f"connection:{state.id}:{name}")
@@ -86,6 +88,8 @@ def change_connection(
             "settings": {**now.settings, **plain},
             "secrets": {**now.secrets, **sealed},
             "version": rows.c.version + 1,
+            # Nobody is to rely on what was found out with the old ones.
+            "verified_at": None,
         }
         this = rows.c.id == state.id
         if segment is not None:
@@ -97,8 +101,8 @@ def change_connection(
         return fresh
 
     fresh = verify_connection(runtime, runtime.database.run(work))
-    if fresh.paused_code and fresh.paused_code != "manual":
-        resume(runtime, fresh.id)
+    if fresh.paused_code and fresh.paused_code != MANUAL:
+        resume(runtime, fresh.id, only=fresh.paused_code)
     return fresh
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from onward.config.model import ConnectionConfig
 from onward.connections.remove import never_used
-from onward.connections.state import State
+from onward.connections.state import MANUAL, State
 from onward.models import Connection, table
 from onward.runtime import Runtime
 from onward.sql import PerDialect
@@ -38,7 +38,7 @@ def declare_connections(runtime: Runtime) -> None:
         return
 
     def work(transaction: Transaction) -> None:
-        known = _known(transaction)
+        known = _known(transaction, hold=True)
         for name, config in declared.items():
             row = known.get(name)
             values = _values(config)
@@ -66,7 +66,7 @@ def declare_connections(runtime: Runtime) -> None:
             elif row.declared != config.fingerprint:
                 # Repaired settings deserve another try: unpause what the
                 # settings caused, keep what a person paused by hand.
-                if row.paused_code != "manual":
+                if row.paused_code != MANUAL:
                     values |= {"paused_code": "", "paused_why": "", "paused_at": None}
                 transaction.execute(
                     update(rows)
@@ -103,15 +103,16 @@ def as_declared(state: State, declared: Mapping[str, ConnectionConfig]) -> State
         field_map_name=config.field_map,
         verified_at=None,
     )
-    if state.paused_code == "manual":
+    if state.paused_code == MANUAL:
         return fresh
     return replace(fresh, paused_code="", paused_why="", paused_at=None)
 
 
-def _known(transaction: Transaction) -> dict[str, Any]:
-    found = transaction.execute(
-        select(rows.c.id, rows.c.name, rows.c.declared, rows.c.paused_code)
-    )
+def _known(transaction: Transaction, *, hold: bool = False) -> dict[str, Any]:
+    wanted = select(rows.c.id, rows.c.name, rows.c.declared, rows.c.paused_code)
+    if hold:
+        wanted = wanted.order_by(rows.c.id).with_for_update()
+    found = transaction.execute(wanted)
     return {row.name: row for row in found}
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 from pydantic import ValidationError
+from sqlalchemy import Connection as Transaction
 
 from onward import remote
 from onward.address import check_address
 from onward.api import Api, Wire
 from onward.config.problems import did_you_mean
-from onward.connections.state import State
+from onward.connections.state import State, hold_identity
 from onward.contacts.declared import custom_fields
 from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
 from onward.contract import Limit, RemoteContact
@@ -32,18 +33,31 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
 class RemoteIndex:
-    """The remote index of one connection, as integrations see it."""
+    """The remote index of one connection, as integrations see it.
 
-    def __init__(self, runtime: Runtime, connection_id: int) -> None:
+    Args:
+        is_current: see `Memory`.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        connection_id: int,
+        is_current: Callable[[Transaction], bool],
+    ) -> None:
         self._runtime = runtime
         self._of = connection_id
+        self._is_current = is_current
 
     def learn(self, records: Iterable[RemoteContact]) -> None:
         """Add what the service showed."""
         shown, now = list(records), self._runtime.clock()
-        self._runtime.database.run(
-            lambda transaction: remote.learn(transaction, self._of, shown, now)
-        )
+
+        def work(transaction: Transaction) -> None:
+            if self._is_current(transaction):
+                remote.learn(transaction, self._of, shown, now)
+
+        self._runtime.database.run(work)
 
     def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
         """Return remote id → contact."""
@@ -263,15 +277,22 @@ def open_with(runtime: Runtime, state: State, integration: Integration) -> Opene
     declared = runtime.config.connections.get(state.name)
     if declared is not None and declared.limits:
         limits = declared.limits
-    return Opened(
+
+    def is_current(transaction: Transaction) -> bool:
+        """Tell whether the connection still leads to the account it was opened for."""
+        identity = opened.state.identity  # of a new one known only later
+        return not identity or hold_identity(transaction, state.id) == identity
+
+    opened = Opened(
         state,
         integration,
-        Memory(runtime.database, state.id, runtime.clock),
-        RemoteIndex(runtime, state.id),
+        Memory(runtime.database, state.id, runtime.clock, is_current),
+        RemoteIndex(runtime, state.id, is_current),
         client,
         Redactor(secrets_of(settings)),
         limits,
     )
+    return opened
 
 
 def open_connection(runtime: Runtime, state: State) -> Opened:

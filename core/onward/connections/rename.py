@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from onward.connections.state import (
     DELETED,
@@ -18,6 +19,7 @@ from onward.connections.state import (
 )
 from onward.contract import RemoteSegment
 from onward.delivery.queue import Wish, enqueue
+from onward.errors import Repeat
 from onward.models import Cause, Push, RemoteSegmentRow, table
 from onward.models.delivery import OPEN_STATES
 from onward.runtime import Runtime
@@ -200,7 +202,13 @@ def _rename(
         )
         .exists()
     )
-    transaction.execute(update(pushes).where(*mine, ~taken).values(segment=real))
+    # Whoever joins one of them now waits, and finds it under its new segment.
+    held = select(pushes.c.id).where(*mine).order_by(pushes.c.id).with_for_update()
+    transaction.execute(held)
+    try:
+        transaction.execute(update(pushes).where(*mine, ~taken).values(segment=real))
+    except IntegrityError:
+        raise Repeat from None  # somebody queued one of the contacts there just now
     left = transaction.execute(
         select(pushes.c.id, pushes.c.contact_id, pushes.c.priority, pushes.c.force)
         .where(*mine)

@@ -21,6 +21,8 @@ from onward.sql import PerDialect
 rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
 
+# Why a connection is paused that a person paused.
+MANUAL = "manual"
 # A remote segment that could not be resolved yet: "?" + what was asked for.
 UNRESOLVED = "?"
 # What the name of a segment begins with that is not there any more.
@@ -32,6 +34,11 @@ _SEGMENTS = (
     select(remote_segments.c.id, remote_segments.c.name, remote_segments.c.paused_why)
     .where(remote_segments.c.connection_id == bindparam("of"))
     .order_by(remote_segments.c.name, remote_segments.c.id)
+)
+_IDENTITY = (
+    select(rows.c.identity)
+    .where(rows.c.id == bindparam("of"))
+    .with_for_update(read=True)
 )
 _VERSION = select(rows.c.version).where(rows.c.id == bindparam("of"))
 
@@ -46,6 +53,10 @@ def _hold_segment(insert: Any) -> Any:
 
 
 _PAUSE_SEGMENT = PerDialect(_hold_segment)
+
+
+class ChangedMeanwhile(InputError):
+    """The connection was changed while the service was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,28 @@ def read_version(transaction: Transaction, connection_id: int) -> int | None:
     return version
 
 
+def hold_state(transaction: Transaction, state: State) -> State:
+    """Let nobody else change a connection until the transaction ends; return it.
+
+    Raises:
+        ChangedMeanwhile: it is not the version any more that the caller knows.
+    """
+    held = _BY_ID.with_for_update()
+    row = transaction.execute(held, {"of": state.id}).mappings().first()
+    if row is None:
+        raise ChangedMeanwhile(f"{state.name}: the connection was removed meanwhile")
+    if row["version"] != state.version:
+        raise ChangedMeanwhile(
+            f"{state.name}: somebody else changed it meanwhile; try again"
+        )
+    return _state(row)
+
+
+def hold_identity(transaction: Transaction, connection_id: int) -> str:
+    """Let it lead to no other account until the transaction ends; return which."""
+    return transaction.execute(_IDENTITY, {"of": connection_id}).scalar() or ""
+
+
 def read_all(transaction: Transaction) -> list[State]:
     """Return every connection by name."""
     found = transaction.execute(select(rows).order_by(rows.c.name)).mappings()
@@ -167,12 +200,17 @@ def read_segments(
 
 
 def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
-    """Hold the rows of a connection until somebody repairs it."""
+    """Hold the rows of a connection until somebody repairs it.
+
+    One that a person paused stays paused by that person.
+    """
     now = runtime.clock()
     with runtime.database.write() as transaction:
         changed = transaction.execute(
             update(rows)
-            .where(rows.c.id == connection_id, rows.c.paused_code != code)
+            .where(
+                rows.c.id == connection_id, rows.c.paused_code.not_in([code, MANUAL])
+            )
             .values(
                 paused_code=code,
                 paused_why=why,
@@ -189,12 +227,17 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
         )
 
 
-def resume(runtime: Runtime, connection_id: int) -> None:
-    """Let the held rows of a connection go."""
+def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
+    """Let the held rows of a connection go; tell whether they were held.
+
+    Args:
+        only: if that is still why they are.
+    """
+    why = rows.c.paused_code == only if only else rows.c.paused_code != ""
     with runtime.database.write() as transaction:
         changed = transaction.execute(
             update(rows)
-            .where(rows.c.id == connection_id, rows.c.paused_code != "")
+            .where(rows.c.id == connection_id, why)
             .values(
                 paused_code="",
                 paused_why="",
@@ -211,6 +254,7 @@ def resume(runtime: Runtime, connection_id: int) -> None:
             runtime.sender,
             signals.ConnectionFact(state.name),
         )
+    return bool(changed)
 
 
 def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> None:

@@ -23,7 +23,9 @@ from onward.connections.rename import (
 from onward.connections.state import (
     DELETED,
     UNRESOLVED,
+    ChangedMeanwhile,
     State,
+    hold_state,
     pause,
     read_segments,
     read_state,
@@ -32,11 +34,11 @@ from onward.contract import Account, RemoteField, RemoteSegment
 from onward.errors import (
     ConfigError,
     CredentialsRefused,
-    InputError,
     OnwardError,
     PluginError,
 )
 from onward.models import (
+    OPEN_STATES,
     Connection,
     Memory,
     Push,
@@ -106,12 +108,14 @@ def verify_connection(
             account has is saved.
         ServiceError: the service could not be asked.
         PluginError: the integration failed.
+        ChangedMeanwhile: the settings are others than those asked about by now.
     """
     opened = open_connection(runtime, state)
     found = _foreign(opened, lambda: _ask(runtime, opened, state, renew, accept=accept))
     changed = bool(state.identity) and found.account.identity != state.identity
 
     def save(transaction: Transaction) -> list[str]:
+        hold_state(transaction, state)
         if changed:
             _reset(transaction, state, runtime)
         _save(transaction, runtime, state, found)
@@ -151,6 +155,7 @@ def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -
         raise ConfigError(problem)
 
     def save(transaction: Transaction) -> list[str]:
+        hold_state(transaction, state)
         _save_segments(transaction, runtime, state, segments)
         transaction.execute(
             update(rows).where(rows.c.id == state.id).values(segment_id=segment_id)
@@ -230,7 +235,7 @@ def _fresh(runtime: Runtime, state: State) -> State:
     with runtime.database.read() as transaction:
         fresh = read_state(transaction, state.id)
     if fresh is None:
-        raise InputError(f"{state.name}: the connection was removed meanwhile")
+        raise ChangedMeanwhile(f"{state.name}: the connection was removed meanwhile")
     return fresh
 
 
@@ -244,6 +249,7 @@ def verify_or_pause(
 
     Raises:
         ServiceError: the service could not be asked; nothing changed.
+        ChangedMeanwhile: see `verify_connection`.
     """
     try:
         return verify_connection(runtime, state, renew=renew)
@@ -351,8 +357,6 @@ def _save_segments(
 
 def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     """Forget the old account: ids, snapshots, cursors; ledger and opt-outs stay."""
-    for known in (remote_contacts, memory, remote_segments):
-        transaction.execute(delete(known).where(known.c.connection_id == state.id))
     transaction.execute(
         update(rows)
         .where(rows.c.id == state.id)
@@ -361,7 +365,11 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     )
     transaction.execute(
         update(pushes)
-        .where(pushes.c.connection_id == state.id, pushes.c.state == "waiting")
+        # What is on its way goes to the old one: nothing that comes back is stored.
+        .where(
+            pushes.c.connection_id == state.id,
+            pushes.c.state.in_([one.value for one in OPEN_STATES]),
+        )
         .values(
             state="cancelled",
             code="identity_changed",
@@ -371,3 +379,5 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
             due_at=None,
         )
     )
+    for known in (remote_contacts, memory, remote_segments):
+        transaction.execute(delete(known).where(known.c.connection_id == state.id))

@@ -11,7 +11,12 @@ from sqlalchemy import Connection as Transaction
 
 from onward.api import Api
 from onward.connections.open import Opened
-from onward.connections.state import UNRESOLVED, read_segments, read_version
+from onward.connections.state import (
+    UNRESOLVED,
+    ChangedMeanwhile,
+    read_segments,
+    read_version,
+)
 from onward.connections.verify import reread_segments
 from onward.contract import RemoteSegment
 from onward.delivery.claiming import Claimed, claim, next_segment
@@ -238,6 +243,8 @@ class Batches:
         self._reread = True
         try:
             reread_segments(self._runtime, self._state, self._held.renew)
+        except ChangedMeanwhile as error:
+            return Stop("turn", "changed", error.message)
         except (ServiceError, ConfigError, PluginError) as error:
             return stop_for(error, self._state.integration, self._opened.redactor)
         self._read_names()

@@ -21,6 +21,7 @@ from onward.connections.open import (
     open_connection,
 )
 from onward.connections.state import (
+    ChangedMeanwhile,
     State,
     clear_rest,
     pause,
@@ -184,8 +185,9 @@ class _Drain:
         problem = local_problem(self.runtime, state)
         if problem is not None:
             self._pause(*problem)
-        elif paused:
-            resume(self.runtime, self.of)
+        elif paused and not resume(self.runtime, self.of, only=paused):
+            self._stop("turn", now, "the connection was changed")
+            return False
         return problem is None
 
     def _skip_all(self, state: State) -> None:
@@ -267,6 +269,8 @@ class _Drain:
                     return None
                 state = fresh
             return open_connection(self.runtime, state)
+        except ChangedMeanwhile as error:
+            self._stop("turn", self.runtime.clock(), error.message)
         except ServiceError as error:
             after = error.after if isinstance(error, Temporary) else None
             self._rest(Stop("rest", error.code, error.message, after))
@@ -410,6 +414,9 @@ class _Drain:
         state = self.opened.state
         try:
             fresh = verify_or_pause(self.runtime, state, renew=self.held.renew)
+        except ChangedMeanwhile as error:
+            self._stop("turn", self.runtime.clock(), error.message)
+            return
         except ServiceError as error:
             self._rest(Stop("rest", error.code, error.message))
             return

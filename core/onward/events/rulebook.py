@@ -27,6 +27,7 @@ _CONNECTIONS = Among(
         connections.c.identity,
         connections.c.segment_id,
         connections.c.options,
+        connections.c.verified_at.is_not(None),
     ).where(connections.c.name.in_(bindparam("among", expanding=True)))
 )
 _SEGMENTS = select(remote_segments.c.id, remote_segments.c.name).where(
@@ -148,7 +149,7 @@ class Targets:
         return found
 
     def _look_up(self, to: PushTo) -> tuple[int, str] | None:
-        for of, identity, segment_id, options in _CONNECTIONS(
+        for of, identity, segment_id, options, verified in _CONNECTIONS(
             self._transaction, [to.connection]
         ):
             # SQLite's driver gives JSON as its text, PostgreSQL's reads it.
@@ -158,11 +159,13 @@ class Targets:
                 return of, ""
             if to.segment is not None:
                 return of, self._named(of, to.segment)
+            if not verified:
+                # Another one may have been chosen since; the next reading tells.
+                return of, UNRESOLVED
             if segment_id:
                 return of, segment_id
             # A service without segments needs none.
-            verified = bool(identity)
-            return of, "" if verified and not self._names(of) else UNRESOLVED
+            return of, "" if identity and not self._names(of) else UNRESOLVED
         return None
 
     def _named(self, of: int, wished: object) -> str:
