@@ -11,11 +11,13 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from onward import Account, Api, Integration, Limit, RemoteField, RemoteSegment, minute
+from onward.connections.add import Draft, add_connection
 from onward.connections.rename import redirect
-from onward.connections.state import named
+from onward.connections.state import named, read_all
 from onward.contacts.erasing import Erased, erase_contact
 from onward.contacts.suppress import add_suppression, find_suppressions
 from onward.delivery.queue import Wish, enqueue
+from onward.errors import OnwardError
 from onward.limiter import Limiter, windows_for
 from onward.merge import merge_contacts
 from onward.models import Identity, table
@@ -220,6 +222,35 @@ def test_redirecting_while_somebody_queues_the_same_contact(
 
     [row] = app.queued
     assert (row["segment"], row["force"]) == ("new", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("one", 'a connection "one" already'), ("two", '"two" already leads to Acme')],
+)
+def test_an_account_added_twice_at_once_is_connected_once(
+    make_app: MakeApp, postgres_url: str, name: str, why: str
+) -> None:
+    """Whoever comes second while the service is asked is told so, in words."""
+    first: list[str] = []
+
+    class Slow(Acme):
+        """Takes its time."""
+
+        def verify(self, api: Api) -> Account:
+            """Let somebody else be first."""
+            if not first:
+                first.append(name)
+                add_connection(made.runtime, Draft(name, "acme", {}))
+            return super().verify(api)
+
+    made = make_app("", integrations=[Slow], database_url=postgres_url)
+
+    with pytest.raises(OnwardError, match=why):
+        add_connection(made.runtime, Draft("one", "acme", {}))
+
+    with made.runtime.database.read() as transaction:
+        assert [state.name for state in read_all(transaction)] == [name]
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from onward.connections.open import make_integration, open_with
 from onward.connections.rehearse import rehearsal
 from onward.connections.remove import never_used
 from onward.connections.state import State, read_all, read_segments, read_state
-from onward.connections.verify import verify_connection
+from onward.connections.verify import refuse_twins, verify_connection
 from onward.contract import RemoteSegment
 from onward.errors import ConfigError, InputError, OnwardError
 from onward.models import Connection, Memory, RemoteSegmentRow, table
@@ -23,6 +23,8 @@ from onward.runtime import Runtime
 
 rows = table(Connection)
 
+# Reading goes on; SQLite has one writer anyway.
+_ALONE = text(f"LOCK TABLE {rows.name} IN SHARE ROW EXCLUSIVE MODE")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -78,7 +80,8 @@ def add_connection(runtime: Runtime, draft: Draft) -> State:
             secrets cannot be stored here.
         ServiceError: the service could not be asked.
     """
-    _check_name(runtime, draft)
+    with runtime.database.read() as transaction:
+        _check_name(transaction, runtime, draft)
     settings = {name: text.strip() for name, text in draft.settings.items()}
     draft = replace(draft, settings=settings)
     kind = runtime.plugins.integration(draft.integration)
@@ -92,14 +95,13 @@ def add_connection(runtime: Runtime, draft: Draft) -> State:
         return _save(runtime, scratch, of, draft, secret)
 
 
-def _check_name(runtime: Runtime, draft: Draft) -> None:
+def _check_name(transaction: Transaction, runtime: Runtime, draft: Draft) -> None:
     if not _NAME.fullmatch(draft.name):
         raise InputError(
             f'a connection cannot be called "{draft.name}": use a to z, 0 to 9, dot, '
             "dash and underscore, and begin with a letter or digit"
         )
-    with runtime.database.read() as transaction:
-        taken = any(state.name == draft.name for state in read_all(transaction))
+    taken = any(state.name == draft.name for state in read_all(transaction))
     if taken or draft.name in runtime.config.connections:
         raise InputError(
             f'there is a connection "{draft.name}" already; change that one with '
@@ -174,6 +176,7 @@ def _save(
         row = dict(
             transaction.execute(select(rows).where(rows.c.id == of)).mappings().one()
         )
+        made = read_state(transaction, of)
         related = {
             known: [
                 dict(found)
@@ -183,11 +186,17 @@ def _save(
             ]
             for known in (table(RemoteSegmentRow), table(Memory))
         }
+    assert made is not None  # noqa: S101 - its row was read just now
     vault = runtime.vault() if secret else None
     row.pop("id")
     row["settings"] = {n: t for n, t in draft.settings.items() if n not in secret}
 
     def work(transaction: Transaction) -> State:
+        if transaction.dialect.name == "postgresql":
+            transaction.execute(_ALONE)
+        # Somebody else may have added it while the service was asked.
+        _check_name(transaction, runtime, draft)
+        refuse_twins(transaction, replace(made, id=0), made.identity, made.title)
         new = int(
             transaction.execute(
                 insert(rows)

@@ -199,7 +199,8 @@ def _ask(
 ) -> _Found:
     api = opened.api(runtime, renew=renew)
     account = _plain(opened.integration.verify(api))
-    _refuse_twins(runtime, state, account)
+    with runtime.database.read() as transaction:
+        refuse_twins(transaction, state, account.identity, account.title)
     if state.identity and account.identity != state.identity and not accept:
         raise IdentityChanged(
             f"{state.name}: the settings now lead to {account.title} "
@@ -263,21 +264,27 @@ def verify_or_pause(
     return None
 
 
-def _refuse_twins(runtime: Runtime, state: State, account: Account) -> None:
-    with runtime.database.read() as transaction:
-        twin = transaction.execute(
-            select(rows.c.name).where(
-                rows.c.integration == state.integration,
-                rows.c.identity == account.identity,
-                rows.c.id != state.id,
-                # One that was renamed or taken out of the file pushes nothing.
-                rows.c.enabled,
-            )
-        ).scalar()
+def refuse_twins(
+    transaction: Transaction, state: State, identity: str, title: str
+) -> None:
+    """Refuse a second connection to the same account.
+
+    Raises:
+        ConfigError: another one leads there.
+    """
+    twin = transaction.execute(
+        select(rows.c.name).where(
+            rows.c.integration == state.integration,
+            rows.c.identity == identity,
+            rows.c.id != state.id,
+            # One that was renamed or taken out of the file pushes nothing.
+            rows.c.enabled,
+        )
+    ).scalar()
     if twin is not None:
         raise ConfigError(
-            f'{state.name}: the connection "{twin}" already leads to {account.title} '
-            f"({account.identity}); use that one, or another account or folder"
+            f'{state.name}: the connection "{twin}" already leads to {title} '
+            f"({identity}); use that one, or another account or folder"
         )
 
 
