@@ -106,7 +106,7 @@ class Integration:
     batch_bytes: ClassVar[int] = 1_000_000
     """Bytes of mapped values per call of `push`, about."""
     in_flight: ClassVar[int] = 1
-    """Requests at the same time; with 2 or more, `push` runs in several threads."""
+    """Requests at the same time."""
     calls_per_batch: ClassVar[int] = 1
     """Requests one call of `push` usually makes."""
     throttled: ClassVar[frozenset[int] | set[int]] = frozenset({429})

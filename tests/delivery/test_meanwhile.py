@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,47 +66,6 @@ def test_who_opts_out_while_a_batch_waits_is_left_out(
     assert service.on == {"1": {"ben@shop.example"}}
     assert {row["tries"] for row in app.deliveries()} == {0}
     assert len(service.pushes) == 3  # the first half, and Ben's batch
-
-
-def test_more_batches_than_requests_are_on_their_way(
-    connect: Connect, acme: Any, service: Any, tools: Any
-) -> None:
-    """One is begun while four wait for answers; its request waits for theirs."""
-    begun: list[str] = []
-    fifth, in_time = threading.Event(), list[bool]()
-    counted, busy, most = threading.Lock(), 0, 0
-
-    class Watched(acme):  # type: ignore[misc]
-        batch_size, in_flight = 1, 4
-
-        def push(
-            self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
-        ) -> Iterator[Outcome]:
-            """Note that it began."""
-            begun.append(batch[0].email)
-            if len(begun) == 5:
-                fifth.set()
-            yield from super().push(api, batch, segment)
-
-    def answers_late(_: httpx.Request) -> None:
-        nonlocal busy, most
-        with counted:
-            busy += 1
-            most = max(most, busy)
-        in_time.append(fifth.wait(10))
-        with counted:
-            busy -= 1
-
-    app = connect(kind=Watched)
-    names = ("ana", "ben", "cy", "di", "eve", "fay", "gus")
-    tools.fire(app, *names)
-    service.script = [answers_late] * len(names)
-
-    app.deliver()
-
-    assert in_time == [True] * 7
-    assert (most, len(begun)) == (4, 7)
-    assert set(tools.ended(app).values()) == {("delivered", "delivered")}
 
 
 def the_state(app: TestApp) -> State:

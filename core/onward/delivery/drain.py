@@ -288,23 +288,14 @@ class _Drain:
     @property
     def width(self) -> int:
         """How many batches may be on their way: after a rest a single probe."""
-        return 1 if self.probing else self.most
-
-    @property
-    def most(self) -> int:
-        """How many batches ever are: some more than requests.
-
-        While one is stored, the others keep those busy. Where few are allowed, a
-        further batch would only ask for what those before it are finding out.
-        """
-        return self.opened.in_flight + self.opened.in_flight // 4
+        return 1 if self.probing else self.opened.in_flight
 
     def _pump(self) -> None:
         """Keep batches on their way until there is a reason to stop."""
         running = self.running
         # Made while the others are on their way, so that none waits for it.
         ahead: Sending | None = None
-        with ThreadPoolExecutor(self.most, "onward-batch") as pool:
+        with ThreadPoolExecutor(self.opened.in_flight, "onward-batch") as pool:
             try:
                 while True:
                     if ahead is None:
