@@ -16,7 +16,7 @@ from onward.connections.rename import redirect
 from onward.connections.state import named, read_all
 from onward.contacts.erasing import Erased, erase_contact
 from onward.contacts.suppress import add_suppression, find_suppressions
-from onward.delivery.queue import Wish, enqueue
+from onward.delivery.queue import Wish, enqueue, joined_rows
 from onward.errors import OnwardError
 from onward.limiter import Limiter, windows_for
 from onward.merge import merge_contacts
@@ -207,14 +207,14 @@ def test_redirecting_while_somebody_queues_the_same_contact(
         state = named(transaction, "acme")
     ana = id_of(app, ANA)
 
-    def queue(transaction: Connection, to: str, **more: Any) -> None:
+    def queue(transaction: Connection, to: str, **more: Any) -> int:
         wish = Wish(state.id, ana, to, "manual", key=to, **more)
-        enqueue(transaction, [wish], app.clock())
+        return enqueue(transaction, [wish], app.clock())[wish]
 
     def work(transaction: Connection) -> None:
         redirect(transaction, state, "old", "new", app.clock())
 
-    app.runtime.database.run(lambda transaction: queue(transaction, "old"))
+    first = app.runtime.database.run(lambda transaction: queue(transaction, "old"))
     with app.runtime.database.write() as transaction:
         queue(transaction, segment, force=True)
         thread = blocked(app.runtime.database, lambda: app.runtime.database.run(work))
@@ -222,6 +222,8 @@ def test_redirecting_while_somebody_queues_the_same_contact(
 
     [row] = app.queued
     assert (row["segment"], row["force"]) == ("new", True)
+    with app.runtime.database.read() as transaction:
+        assert joined_rows(transaction, [first, 99]) == [row["id"], 99]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def push_now(
     """Push and deliver; tell whether the service has all of them now."""
     from onward.connections.state import named, read_segments
     from onward.delivery.listing import delivery_document, read_deliveries
+    from onward.delivery.queue import joined_rows
     from onward.why.waiting import tried_since, what_it_waits_for
 
     rows = app.push(to=to, emails=emails, segment=segment or None, force=force)
@@ -79,6 +80,8 @@ def push_now(
     with app.runtime.database.read() as transaction:
         state = named(transaction, to)
         paused = {id_: why for id_, _, why in read_segments(transaction, state.id)}
+        # Of those that joined another row meanwhile, that one is shown.
+        rows = joined_rows(transaction, rows)
         tried = tried_since(transaction, rows, began)
         for row in read_deliveries(transaction, ids=rows):
             one = delivery_document(row)

@@ -74,7 +74,12 @@ class RemoteIndex:
 
 @dataclass(slots=True)
 class Opened:
-    """A connection ready to be used, for one version of its row."""
+    """A connection ready to be used, for one version of its row.
+
+    Args:
+        unfit: why settings older than its row may not be used; "" = they lead to the
+            same account, None = nobody asked yet.
+    """
 
     state: State
     integration: Integration
@@ -83,6 +88,7 @@ class Opened:
     client: httpx.Client
     redactor: Redactor
     limits: tuple[Limit, ...]
+    unfit: str | None = None
 
     @property
     def in_flight(self) -> int:
@@ -141,6 +147,12 @@ def local_problem(runtime: Runtime, state: State) -> tuple[str, str] | None:
     if state.declared and declared is not None and declared.missing_variables:
         return "missing_variable", _missing(state.name, declared.missing_variables)
     return None
+
+
+def is_outdated(runtime: Runtime, state: State) -> bool:
+    """Tell whether another process has taken over another `onward.toml` since."""
+    declared = runtime.config.connections.get(state.name)
+    return declared is not None and declared.fingerprint != state.declared
 
 
 # What `local_problem` says; see there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import Connection as Transaction
@@ -107,6 +108,22 @@ class State:
         return self.rest_until is not None and self.rest_until > now
 
 
+# What of a connection somebody sets.
+_SETTINGS = (
+    "integration",
+    "declared",
+    "enabled",
+    "push_contacts",
+    "segment",
+    "opt_in",
+    "unsubscribe_means",
+    "field_map_name",
+    "settings",
+    "secrets",
+    "field_map",
+)
+
+
 def _state(row: Any) -> State:
     options = row["options"]
     return State(
@@ -153,18 +170,24 @@ def read_version(transaction: Transaction, connection_id: int) -> int | None:
 def hold_state(transaction: Transaction, state: State) -> State:
     """Let nobody else change a connection until the transaction ends; return it.
 
+    That it was paused or resumed is no change.
+
     Raises:
-        ChangedMeanwhile: it is not the version any more that the caller knows.
+        ChangedMeanwhile: it has other settings by now than the caller knows.
     """
     held = _BY_ID.with_for_update()
     row = transaction.execute(held, {"of": state.id}).mappings().first()
     if row is None:
         raise ChangedMeanwhile(f"{state.name}: the connection was removed meanwhile")
-    if row["version"] != state.version:
+    now, settings = _state(row), attrgetter(*_SETTINGS)
+    # Two may ask at once who it is for the first time.
+    moved = state.identity not in ("", now.identity)
+    others = moved or settings(now) != settings(state)
+    if others and now.version != state.version:
         raise ChangedMeanwhile(
             f"{state.name}: somebody else changed it meanwhile; try again"
         )
-    return _state(row)
+    return now
 
 
 def hold_identity(transaction: Transaction, connection_id: int) -> str:

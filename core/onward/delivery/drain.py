@@ -17,6 +17,7 @@ from onward.connections.open import (
     LOCAL_PROBLEMS,
     Opened,
     bind_map,
+    is_outdated,
     local_problem,
     open_connection,
 )
@@ -30,7 +31,7 @@ from onward.connections.state import (
     rest,
     resume,
 )
-from onward.connections.verify import is_fresh, verify_or_pause
+from onward.connections.verify import is_fresh, verify_connection, verify_or_pause
 from onward.contract import RemoteSegment
 from onward.delivery.batches import STALE, Batches
 from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
@@ -112,8 +113,13 @@ def drain(
         work.run()
     except Fenced:
         held.lost = True
-        log.warning("connection %s: another worker took over", connection_id)
-        work.report.stopped = "busy"
+        if held.release():
+            # Nobody took over: the connection was removed, or leads elsewhere now.
+            work.report.stopped, work.report.again_at = "turn", runtime.clock()
+            work.report.why = "what was on its way was cancelled"
+        else:
+            log.warning("connection %s: another worker took over", connection_id)
+            work.report.stopped = "busy"
     finally:
         if not held.lost:
             held.release()
@@ -256,6 +262,8 @@ class _Drain:
     def _open(self, state: State) -> Opened | None:
         """Open the connection, verified within the last day."""
         try:
+            if is_outdated(self.runtime, state):
+                return self._open_outdated(state)
             if not is_fresh(self.runtime, state):
                 try:
                     fresh = verify_or_pause(self.runtime, state, renew=self.held.renew)
@@ -277,6 +285,27 @@ class _Drain:
         except (ConfigError, PluginError) as error:
             self._pause("settings", error.message)
         return None
+
+    def _open_outdated(self, state: State) -> Opened | None:
+        """Open it with the older settings of this process, if they lead there too.
+
+        If not, it is no fault of the connection: others may send with it.
+        """
+        opened = open_connection(self.runtime, state)
+        if opened.unfit is None:
+            try:
+                verify_connection(self.runtime, state, renew=self.held.renew)
+                opened.unfit = ""
+            except ConfigError as error:
+                opened.unfit = (
+                    f"{state.name}: onward.toml was changed after this process started;"
+                    f" restart it ({error.message})"
+                )
+                log.warning("%s", opened.unfit)
+        if opened.unfit:
+            self._stop("paused", None, opened.unfit)
+            return None
+        return opened
 
     def _why_paused(self) -> str:
         with self.runtime.database.read() as transaction:

@@ -76,15 +76,15 @@ class Held:
         """Return how long it still runs, by our clock."""
         return self.until - self.clock()
 
-    def release(self) -> None:
-        """Let the next one in at once; keeps the fence."""
+    def release(self) -> bool:
+        """Let the next one in at once; keeps the fence. Tell whether it was ours."""
         with self.database.write() as connection:
             row = {
                 "of": self.name,
                 "mine": self.fence,
                 "to": self.clock() - timedelta(microseconds=1),
             }
-            connection.execute(_RENEW, row)
+            return connection.execute(_RENEW, row).rowcount == 1
 
 
 def take(

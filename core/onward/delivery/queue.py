@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, or_, text
+from sqlalchemy import Connection, bindparam, case, or_, select, text
 
 from onward.models import Cause, Push, table
 from onward.models.delivery import OPEN_SQL
@@ -15,6 +15,11 @@ from onward.sql import Rows
 
 pushes = table(Push)
 causes = table(Cause)
+
+_THERE = select(pushes.c.id).where(pushes.c.id.in_(bindparam("ids", expanding=True)))
+_JOINED = select(causes.c.key, causes.c.push_id).where(
+    causes.c.kind == "joined", causes.c.key.in_(bindparam("ids", expanding=True))
+)
 
 LIVE = 0
 BACKFILL = 10
@@ -121,3 +126,21 @@ def enqueue(
         ],
     )
     return found
+
+
+def joined_rows(connection: Connection, rows: Sequence[int]) -> list[int]:
+    """Return which rows there are for these now: one may have joined another.
+
+    That happens where it was queued before its remote segment was known.
+    """
+    there = {of: of for of in rows}
+    known = set(connection.execute(_THERE, {"ids": list(rows)}).scalars())
+    while gone := {str(now): of for of, now in there.items() if now not in known}:
+        found = connection.execute(_JOINED, {"ids": list(gone)}).all()
+        for one in found:
+            there[gone[one.key]] = one.push_id
+        if not found:
+            break
+        ids = [one.push_id for one in found]
+        known |= set(connection.execute(_THERE, {"ids": ids}).scalars())
+    return list(dict.fromkeys(there.values()))

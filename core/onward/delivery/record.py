@@ -117,8 +117,8 @@ def record_outcomes(
         The decisions by row.
 
     Raises:
-        Fenced: another worker has these rows. Nothing is stored, but what is known
-            of these contacts is marked unsure.
+        Fenced: another worker has these rows, or nobody any more. Opt-outs are
+            stored all the same, and what is known of these contacts is marked unsure.
     """
     now = runtime.clock()
     # One for all: rows that failed together may come back as one batch.
@@ -147,11 +147,14 @@ def record_outcomes(
     try:
         runtime.database.run(work)
     except Fenced:
-        runtime.database.run(
-            lambda transaction: remote.mark_unsure(
-                transaction, sent.state.id, _hold(transaction, results).values()
-            )
-        )
+
+        def keep(transaction: Transaction) -> None:
+            owners = _hold(transaction, results)
+            remote.mark_unsure(transaction, sent.state.id, owners.values())
+            # Whoever has the row now, nobody may have asked for this one again.
+            _suppress(transaction, sent, results, now)
+
+        runtime.database.run(keep)
         raise
     return decisions
 

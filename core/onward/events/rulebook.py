@@ -159,11 +159,12 @@ class Targets:
                 return of, ""
             if to.segment is not None:
                 return of, self._named(of, to.segment)
-            if not verified:
-                # Another one may have been chosen since; the next reading tells.
-                return of, UNRESOLVED
-            if segment_id:
+            if segment_id and (verified or wished is None):
                 return of, segment_id
+            if wished is not None and not verified:
+                # Another one may have been chosen since the last reading.
+                named = self._named(of, wished)
+                return of, UNRESOLVED if named.startswith(UNRESOLVED) else named
             # A service without segments needs none.
             return of, "" if identity and not self._names(of) else UNRESOLVED
         return None
