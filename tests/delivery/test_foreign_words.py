@@ -24,6 +24,8 @@ from onward import (
 from onward.connections.state import resume
 from onward.testing.app import TestApp
 
+pytestmark = pytest.mark.slow
+
 Connect = Callable[..., TestApp]
 
 BAD = "bad \0 \x1b[31m value"

@@ -27,6 +27,8 @@ from onward.errors import InputError
 from onward.models import Memory, RemoteContactRow, table
 from onward.testing.app import TestApp
 
+pytestmark = pytest.mark.slow
+
 Connect = Callable[..., TestApp]
 
 
