@@ -22,7 +22,7 @@ from onward import (
     RemoteSegment,
 )
 from onward.connections.state import State, named, pause, resume
-from onward.connections.verify import verify_connection
+from onward.connections.verify import is_fresh, verify_connection
 from onward.errors import InputError
 from onward.models import Memory, RemoteContactRow, table
 from onward.testing.app import TestApp
@@ -201,6 +201,11 @@ def test_process_with_an_older_file_pushes_to_no_other_account(
     tools.fire(started('account = "two", more = "x"'), "cy")
     moved.deliver()
     assert pushed == ["one", "two", "two"]
+    moved.clock.tick(2 * 86_400)
+    tools.fire(moved, "di")
+    moved.deliver()
+    assert pushed == ["one", "two", "two", "two"]
+    assert is_fresh(moved.runtime, the_state(moved))
     assert the_state(old).paused_code == ""
 
 

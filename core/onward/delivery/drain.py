@@ -292,9 +292,9 @@ class _Drain:
         If not, it is no fault of the connection: others may send with it.
         """
         opened = open_connection(self.runtime, state)
-        if opened.unfit is None:
+        if opened.unfit is None or not (opened.unfit or is_fresh(self.runtime, state)):
             try:
-                verify_connection(self.runtime, state, renew=self.held.renew)
+                state = verify_connection(self.runtime, state, renew=self.held.renew)
                 opened.unfit = ""
             except ConfigError as error:
                 opened.unfit = (
@@ -305,7 +305,7 @@ class _Drain:
         if opened.unfit:
             self._stop("paused", None, opened.unfit)
             return None
-        return opened
+        return open_connection(self.runtime, state)
 
     def _why_paused(self) -> str:
         with self.runtime.database.read() as transaction:
