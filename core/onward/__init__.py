@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from onward.hookspecs import Draft, hookimpl
     from onward.integrations import ConnectionSettings, Integration, Secret, setting
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Account",

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import inspect, text
+from sqlalchemy import delete, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from onward.database import Database
 from onward.errors import ConfigError
-from onward.models import Contact
+from onward.models import Contact, SchemaStep, table
 
 log = logging.getLogger("onward.database")
+steps = table(SchemaStep)
 
 SCRIPTS = Path(__file__).parent / "migrations"
 # The newest step in migrations/versions; a test holds it to the folder.
-HEAD = "0001"
+HEAD = "0002"
 LOCK = 4_717_112_903  # any number, the same in every release
 
 _ALONE = text("SELECT pg_advisory_xact_lock(:n)")
+_RELEASE = re.compile(r"^Release: (\S+)$", re.MULTILINE)
+
+_TAKEN = select(steps.c.step, steps.c.release).order_by(steps.c.step)
 
 
 def prepare_database(
@@ -32,14 +37,16 @@ def prepare_database(
     """Make sure that the schema is this release's.
 
     SQLite is migrated here, under a lock, after its own backup. PostgreSQL is
-    migrated by `onward db upgrade` only, because several machines share it.
+    migrated by `onward db upgrade` only, because several machines share it. A
+    database that is one release ahead is used as it is: steps add before they take
+    away, so that old and new processes can work side by side while they are changed.
 
     Args:
         scripts: folder of the migrations.
         head: the step this release needs.
 
     Raises:
-        ConfigError: it cannot be opened, is newer than this release, or is a
+        ConfigError: it cannot be opened, is more than one release ahead, or is a
             PostgreSQL database that must be upgraded first.
     """
     if database.in_memory:
@@ -48,9 +55,8 @@ def prepare_database(
         return
     _check_folder(database)
     current = revision_or_error(database)
-    if current == head:
+    if current == head or _is_one_ahead(database, current, head, scripts):
         return
-    _refuse_newer(current, scripts)
     if not database.is_sqlite:
         what = "has no tables yet" if current is None else f"is at step {current}"
         raise ConfigError(
@@ -64,10 +70,11 @@ def upgrade(database: Database, *, scripts: Path = SCRIPTS, head: str = HEAD) ->
     """Migrate to this release's schema; return whether anything was done.
 
     Raises:
-        ConfigError: it cannot be opened, is newer than this release, or in use.
+        ConfigError: it cannot be opened, is more than one release ahead, or in use.
     """
     _check_folder(database)
-    if revision_or_error(database) == head:
+    current = revision_or_error(database)
+    if current == head or _is_one_ahead(database, current, head, scripts):
         return False
     try:
         with database.write() as transaction:
@@ -90,10 +97,10 @@ def _upgrade(
     current = current_revision(transaction)
     if current == head:
         return False
-    _refuse_newer(current, scripts)
     if database.path is not None and current is not None:
         _back_up(database.path, current)
     _run_alembic(transaction, scripts, head)
+    _write_history(transaction, scripts, head)
     return True
 
 
@@ -131,15 +138,69 @@ def current_revision(transaction: Transaction) -> str | None:
     return found.scalar()
 
 
-def _refuse_newer(current: str | None, scripts: Path) -> None:
-    steps = {
-        path.name.partition("_")[0] for path in (scripts / "versions").glob("0*.py")
-    }
-    if current is not None and current not in steps:
+def releases_ahead(
+    transaction: Transaction, current: str | None, head: str = HEAD
+) -> int | None:
+    """Return how many releases a schema is ahead of `head`; None = nobody knows.
+
+    Args:
+        current: the step it is at.
+    """
+    if current == head:
+        return 0
+    if current is None or not inspect(transaction).has_table(steps.name):
+        return None
+    taken = {row.step: row.release for row in transaction.execute(_TAKEN)}
+    if head not in taken or current not in taken:
+        return None
+    later = {release for step, release in taken.items() if step > head}
+    return len(later - {taken[head]})
+
+
+def _is_one_ahead(
+    database: Database, current: str | None, head: str, scripts: Path
+) -> bool:
+    """Tell whether the next release migrated it, which this one can work beside.
+
+    Raises:
+        ConfigError: it is further ahead.
+    """
+    if current is None or current in _steps(scripts):
+        return False
+    with database.read() as transaction:
+        ahead = releases_ahead(transaction, current, head)
+    if ahead is None or ahead > 1:
         raise ConfigError(
             f"the database is at step {current}, which this Onward does not know: it "
             "was used by a newer release; update this one"
         )
+    log.warning(
+        "the database was migrated by a newer release; this process works with it, "
+        "update it before the release after that"
+    )
+    return True
+
+
+def _steps(scripts: Path) -> dict[str, str]:
+    """Return step → the release it came with, in order."""
+    files = sorted((scripts / "versions").glob("0*.py"))
+    found = {path.name.partition("_")[0]: path for path in files}
+    return {step: _release(path) for step, path in found.items()}
+
+
+def _release(path: Path) -> str:
+    named = _RELEASE.search(path.read_text(encoding="utf-8"))
+    return named[1] if named else ""
+
+
+def _write_history(transaction: Transaction, scripts: Path, head: str) -> None:
+    transaction.execute(delete(steps))
+    taken = [
+        {"step": step, "release": release}
+        for step, release in _steps(scripts).items()
+        if step <= head
+    ]
+    transaction.execute(insert(steps), taken)
 
 
 def _back_up(path: Path, revision: str) -> None:

@@ -19,7 +19,7 @@ from onward.doctor.machine import check_clock, check_versions
 from onward.doctor.stored import check_database, check_key_file, is_made
 from onward.doctor.targets import unknown_segments
 from onward.errors import OnwardError
-from onward.migrate import HEAD, current_revision
+from onward.migrate import current_revision, releases_ahead
 from onward.plugins import Plugins, load_plugins
 
 __all__ = ["Check", "connections_elsewhere", "examine", "lists_nobody_has"]
@@ -105,7 +105,8 @@ def _stored(
             return empty
         try:
             with database.read() as transaction:
-                if current_revision(transaction) != HEAD:
+                step = current_revision(transaction)
+                if releases_ahead(transaction, step) not in (0, 1):
                     return None
                 return read(transaction, config)
         finally:

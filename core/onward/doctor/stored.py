@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from onward.config import Config
 from onward.database import Database
 from onward.doctor.check import Check, ok, problem, warning
-from onward.migrate import HEAD, current_revision
+from onward.migrate import HEAD, current_revision, releases_ahead
 from onward.models import Connection, Push, table
 from onward.runtime import KEY_FILE
 
@@ -130,11 +130,13 @@ def check_database(
         with database.read() as transaction:
             step = current_revision(transaction)
             offset = None
-            if step == HEAD and not database.is_sqlite:
+            ahead = None if step is None else releases_ahead(transaction, step)
+            usable = ahead in (0, 1)
+            if usable and not database.is_sqlite:
                 server = transaction.execute(text("SELECT clock_timestamp()")).scalar()
                 offset = clock() - server if isinstance(server, datetime) else None
             newest = None
-            if step == HEAD:
+            if usable:
                 pushes = table(Push)
                 newest = transaction.execute(
                     select(func.max(pushes.c.created_at))
@@ -147,9 +149,9 @@ def check_database(
         )
     if database.path is None:
         found.append(ok("database", "it can be opened"))
-    found += _check_step(step, sqlite=database.is_sqlite)
+    found += _check_step(step, ahead, sqlite=database.is_sqlite)
     found += _check_times(clock(), newest, offset)
-    return found, step == HEAD
+    return found, usable
 
 
 def _check_place(path: Path, mounts: Path) -> list[Check]:
@@ -200,9 +202,12 @@ def file_system(folder: Path, mounts: Path) -> str:
     return kind
 
 
-def _check_step(step: str | None, *, sqlite: bool) -> list[Check]:
+def _check_step(step: str | None, ahead: int | None, *, sqlite: bool) -> list[Check]:
     if step == HEAD:
         return [ok("schema", f"step {HEAD}")]
+    if ahead == 1:
+        message = f"step {step}, of the next release; this one works with it"
+        return [warning("schema", message, "update Onward on this machine")]
     what = "there are no tables yet" if step is None else f"it is at step {step}"
     advice = (
         "the next command brings it there" if sqlite else "run `onward db upgrade` once"

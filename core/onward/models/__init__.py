@@ -21,6 +21,7 @@ from onward.models.contacts import (
 )
 from onward.models.delivery import (
     OPEN_STATES,
+    Alert,
     Attempt,
     Cause,
     Lease,
@@ -28,10 +29,11 @@ from onward.models.delivery import (
     Push,
     PushState,
 )
-from onward.models.events import Claim, Event, Job, Ledger, Setting
+from onward.models.events import Claim, Event, Job, Ledger, SchemaStep, Setting
 
 __all__ = [
     "OPEN_STATES",
+    "Alert",
     "Attempt",
     "Cause",
     "Claim",
@@ -54,6 +56,7 @@ __all__ = [
     "PushState",
     "RemoteContactRow",
     "RemoteSegmentRow",
+    "SchemaStep",
     "Segment",
     "Setting",
     "Suppression",

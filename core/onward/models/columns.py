@@ -5,7 +5,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Table, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    Table,
+    TypeDecorator,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 
@@ -71,6 +80,22 @@ def moment(*, index: bool = False) -> Any:
 def moment_or_none(*, index: bool = False) -> Any:
     """Declare an aware moment that may be missing."""
     return Field(default=None, sa_type=UTCDateTime, nullable=True, index=index)
+
+
+def later(default: str | int | float, **options: Any) -> Any:
+    """Declare a column that a later step added.
+
+    The database fills it in for processes that do not know it.
+    """
+    said = f"'{default}'" if isinstance(default, str) else str(default)
+    server = {"server_default": text(said)}
+    return Field(default=default, sa_column_kwargs=server, **options)
+
+
+def present(name: str, column: str) -> Index:
+    """Declare an index over the rows where a column is not null."""
+    where = text(f"{column} IS NOT NULL")
+    return Index(name, column, sqlite_where=where, postgresql_where=where)
 
 
 def table_name(class_name: str) -> str:

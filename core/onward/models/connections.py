@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, Float, Index
 from sqlmodel import Field, SQLModel
 
-from onward.models.columns import BigId, moment, moment_or_none, row_id
+from onward.models.columns import BigId, later, moment, moment_or_none, row_id
 
 
 class Connection(SQLModel, table=True):
@@ -41,6 +41,8 @@ class Connection(SQLModel, table=True):
     paused_at: datetime | None = moment_or_none()
     rest_until: datetime | None = moment_or_none()
     rest_step: int = 0
+    rest_code: str = later("")
+    rest_why: str = later("")
     created_at: datetime = moment()
 
 
@@ -97,9 +99,17 @@ class RemoteSegmentRow(SQLModel, table=True):
 
 
 class Limiter(SQLModel, table=True):
-    """One window of one rate key; `tat` in Unix seconds (GCRA)."""
+    """One window of one rate key; `tat` in Unix seconds (GCRA).
+
+    `used`: calls since `since` (Unix seconds), for forecasts. `speed`: the share of
+    the limit that the service bears, last changed at `changed` (Unix seconds).
+    """
 
     __tablename__ = "limiter"  # pyright: ignore[reportAssignmentType]
 
     key: str = Field(primary_key=True)
     tat: float = Field(default=0.0, sa_type=Float)
+    used: int = later(0, sa_type=BigId)
+    since: float = later(0, sa_type=Float)
+    speed: float = later(1, sa_type=Float)
+    changed: float = later(0, sa_type=Float)

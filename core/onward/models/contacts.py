@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from onward.models.columns import BigId, moment, moment_or_none, row_id
+from onward.models.columns import BigId, moment, moment_or_none, present, row_id
 
 
 class Contact(SQLModel, table=True):
@@ -17,6 +17,7 @@ class Contact(SQLModel, table=True):
     """
 
     __tablename__ = "contact"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (present("contact_merged", "merged_into"),)
 
     id: int | None = row_id()
     email: str | None = Field(default=None, index=True)
@@ -143,7 +144,7 @@ class ImportReport(SQLModel, table=True):
 
     id: int | None = row_id()
     source: str
-    started_at: datetime = moment()
+    started_at: datetime = moment(index=True)
     finished_at: datetime | None = moment_or_none()
     counts: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     problems: list[Any] = Field(default_factory=list, sa_type=JSON)

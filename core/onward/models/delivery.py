@@ -7,7 +7,14 @@ from typing import Any
 from sqlalchemy import JSON, Index, text
 from sqlmodel import Field, SQLModel
 
-from onward.models.columns import BigId, moment, moment_or_none, row_id
+from onward.models.columns import (
+    BigId,
+    later,
+    moment,
+    moment_or_none,
+    present,
+    row_id,
+)
 
 
 class PushState(StrEnum):
@@ -66,6 +73,8 @@ class Push(SQLModel, table=True):
         ),
         Index("push_contact", "contact_id", "id"),
         Index("push_state", "state", "id"),
+        Index("push_connection", "connection_id", "id"),
+        present("push_finished", "finished_at"),
     )
 
     id: int | None = row_id()
@@ -114,7 +123,7 @@ class Attempt(SQLModel, table=True):
     kind: str = "push"
     size: int = 0
     fence: int = Field(default=0, sa_type=BigId)
-    started_at: datetime = moment()
+    started_at: datetime = moment(index=True)
     finished_at: datetime | None = moment_or_none()
     exchanges: list[Any] = Field(default_factory=list, sa_type=JSON)
     error: str = ""
@@ -135,10 +144,48 @@ class OutcomeRow(SQLModel, table=True):
 
 
 class Lease(SQLModel, table=True):
-    """Who may work on something now: the highest fence, until then."""
+    """Who may work on something now: the highest fence, until then.
+
+    `holder`: host and process, for people.
+    """
 
     __tablename__ = "lease"  # pyright: ignore[reportAssignmentType]
 
     name: str = Field(primary_key=True)
     fence: int = Field(default=1, sa_type=BigId)
     until: datetime = moment()
+    holder: str = later("")
+
+
+class Alert(SQLModel, table=True):
+    """Something a person should know of: from its first time until it is over.
+
+    `told_at`, `told_closed_at`: when the webhook took note; None = not yet.
+    """
+
+    __tablename__ = "alert"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index(
+            "alert_open",
+            "connection_id",
+            "kind",
+            "subject",
+            unique=True,
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+    )
+
+    id: int | None = row_id()
+    connection_id: int = Field(default=0, sa_type=BigId)
+    connection: str = ""
+    kind: str
+    subject: str = ""
+    code: str = ""
+    reason: str = ""
+    count: int = 1
+    opened_at: datetime = moment(index=True)
+    last_at: datetime = moment()
+    closed_at: datetime | None = moment_or_none()
+    told_at: datetime | None = moment_or_none()
+    told_closed_at: datetime | None = moment_or_none()
