@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "integrations", "decorator", "hookspecs", "faults", "plugins"),
     # everything that is shared, in one value
     ("runtime",),
+    ("waking", "worktime"),
     # the people and the rows about them
     ("contacts", "delivery.queue", "delivery.retry"),
     ("connections",),

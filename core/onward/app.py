@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
 from onward.delivery.work import Delivery, deliver
 from onward.engine.embedded import EmbeddedEngine
+from onward.engine.wakeups import Wakeups
 from onward.errors import InputError
 from onward.events.action import read_action, read_points
 from onward.events.announce import announce_recorded
@@ -38,6 +39,8 @@ from onward.events.rulebook import RuleBook, Targets, check_targets
 from onward.migrate import prepare_database
 from onward.plugins import Plugins, load_plugins
 from onward.runtime import Runtime
+from onward.waking import wake
+from onward.worktime import Worktime
 
 if TYPE_CHECKING:
     from onward.contacts.importing import ImportSummary
@@ -64,6 +67,7 @@ class Onward:
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], datetime] = utcnow,
         sleep: Callable[[float], None] | None = None,
+        simulated: bool = False,
     ) -> None:
         self.config = config
         self._plugins = plugins
@@ -71,9 +75,12 @@ class Onward:
         self._transport = transport
         self._clock = clock
         self._sleep = sleep
+        self._simulated = simulated
         self._runtime: Runtime | None = None
         self._recorder: Recorder | None = None
         self._engine: EmbeddedEngine | None = None
+        self._wakeups: Wakeups | None = None
+        self._worktime: Worktime | None = None
         self._opening = threading.Lock()
         self._process = os.getpid()
         self._said_no_worker = False
@@ -113,8 +120,9 @@ class Onward:
             return
         self._process = os.getpid()
         self._opening = threading.Lock()
-        self._engine = None
+        self._engine = self._wakeups = self._worktime = None
         if self._runtime is not None:
+            self._runtime.on_work = None
             self._runtime.database.after_fork()
             self._runtime.lock = threading.RLock()
             self._runtime.opened.clear()
@@ -145,6 +153,7 @@ class Onward:
             clock=self._clock,
             transport=self._transport,
             sender=self,
+            simulated=self._simulated,
             **options,
         )
         declare_connections(runtime)
@@ -155,16 +164,30 @@ class Onward:
     def start(self) -> None:
         """Start the worker threads."""
         self._after_fork()
-        if self._engine is None:
-            self._engine = EmbeddedEngine(self.runtime)
+        if self._engine is not None:
+            return
+        runtime = self.runtime
+        self._worktime = Worktime(runtime)
+        self._worktime.start()
+        self._engine = EmbeddedEngine(runtime)
         self._engine.start()
+        runtime.on_work = self._engine.wake
+        self._wakeups = Wakeups(runtime, self._engine.wake, self._worktime)
+        self._wakeups.start()
 
     def stop(self) -> None:
         """Stop the worker threads; what is being sent ends first."""
         self._after_fork()
+        if self._wakeups is not None:
+            self._wakeups.stop()
+            self._wakeups = None
         if self._engine is not None:
+            self.runtime.on_work = None
             self._engine.stop()
             self._engine = None
+        if self._worktime is not None:
+            self._worktime.stop()
+            self._worktime = None
 
     def close(self) -> None:
         """Stop the worker and close the database."""
@@ -319,16 +342,13 @@ class Onward:
 
     def _announce(self, recorded: Recorded) -> None:
         """Wake the worker and tell everybody, after the commit."""
-        waiting = {wish.connection_id for wish in recorded.queued}
-        for connection_id in waiting:
-            self.wake(connection_id)
+        self._wake({wish.connection_id for wish in recorded.queued})
         announce_recorded(self.runtime, recorded)
 
-    def wake(self, connection_id: int | None = None) -> None:
-        """Tell the worker of this process that there is work."""
-        if self._engine is not None:
-            self._engine.wake(connection_id)
-        elif not self._said_no_worker:
+    def _wake(self, connections: Collection[int]) -> None:
+        """Tell a worker that there is work, and once that none runs here."""
+        wake(self.runtime, connections)
+        if connections and self._engine is None and not self._said_no_worker:
             self._said_no_worker = True
             log.info(
                 "queued; no worker runs in this process: `onward worker`, "
@@ -376,8 +396,7 @@ class Onward:
             return enqueue(transaction, wishes, self.runtime.clock())
 
         queued = self.runtime.database.run(work)
-        for connection_id in {wish.connection_id for wish in queued}:
-            self.wake(connection_id)
+        self._wake({wish.connection_id for wish in queued})
         return list(queued.values())
 
     def deliver(
@@ -388,9 +407,20 @@ class Onward:
         on_progress: Callable[[int], None] = lambda rows: None,
     ) -> Delivery:
         """Send what is due, in this thread; see `onward.delivery.work.deliver`."""
-        return deliver(
-            self.runtime, only=only, until_empty=until_empty, on_progress=on_progress
-        )
+        runtime = self.runtime
+        worktime = self._worktime or Worktime(runtime)
+        worktime.start()
+        try:
+            return deliver(
+                runtime,
+                only=only,
+                until_empty=until_empty,
+                on_progress=on_progress,
+                keep_time=worktime.keep,
+            )
+        finally:
+            if self._worktime is None:
+                worktime.stop()
 
     # -- consent
 

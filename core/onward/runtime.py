@@ -31,6 +31,9 @@ class Runtime:
         transport: replaces the network in tests.
         sleep: waits that many seconds; tests move their clock instead.
         sender: what signals are sent from.
+        simulated: the clock is a test's and has nothing to do with any server's.
+        on_work: the engine of this process, None while none runs here.
+        unfit: why this process must not send now, "" when it may.
     """
 
     config: Config
@@ -41,6 +44,9 @@ class Runtime:
     sleep: Callable[[float], None] = time.sleep
     transport: httpx.BaseTransport | None = None
     sender: object = None
+    simulated: bool = False
+    on_work: Callable[[int], None] | None = None
+    unfit: str = ""
     limiter: Limiter = field(init=False)
     opened: dict[int, object] = field(init=False, default_factory=dict[int, object])
     lock: threading.RLock = field(init=False, default_factory=threading.RLock)

@@ -39,7 +39,7 @@ import os
 from datetime import datetime
 os.environ["ONWARD_FAILPOINT"] = "{point}:{turn}"
 moment = datetime.fromisoformat("{now}")
-app.runtime.clock = lambda: moment
+app.runtime.clock, app.runtime.simulated = (lambda: moment), True
 app.deliver()
 """
 KEPT = "555-0199"

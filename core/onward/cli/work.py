@@ -30,6 +30,7 @@ def worker(ctx: typer.Context) -> None:
     """Send what is queued until stopped; what is being sent then ends first."""
     from onward import signals
     from onward.app import Onward
+    from onward.errors import ConfigError
     from onward.redact import RedactingFilter, Redactor
 
     with logging_to_stderr(logging.INFO, LAYOUT) as handler:
@@ -50,6 +51,8 @@ def worker(ctx: typer.Context) -> None:
             fact.connect(tally.count, sender=app)
         try:
             app.start()
+            if runtime.unfit:
+                raise ConfigError(runtime.unfit)
             log.info("the worker runs; Ctrl-C or SIGTERM stops it")
             _verify(runtime)
             while not wait(EVERY_S):

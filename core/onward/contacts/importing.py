@@ -23,6 +23,7 @@ from onward.events.rulebook import RuleBook
 from onward.failpoints import failpoint
 from onward.models import ImportReport, table
 from onward.runtime import Runtime
+from onward.waking import wake
 
 reports = table(ImportReport)
 
@@ -221,6 +222,7 @@ class _Import:
         for name, total in sums.items():
             setattr(self.summary, name, total)
         if not self.dry_run:
+            wake(self.runtime, {wish.connection_id for wish in recorded.queued})
             announce_recorded(self.runtime, recorded)
 
     def _write(

@@ -64,7 +64,8 @@ class Report:
         counts: (state, code) → rows that ended so.
         batches: sent.
         stopped: `empty`, `busy` (another worker has it), `paused`, `rest`,
-            `limit` (out of calls) or `turn` (others wait).
+            `limit` (out of calls), `turn` (others wait) or `unfit` (this process may
+            send nothing now).
         again_at: when it is worth coming back; None = when something new comes.
         why: a sentence, when it stopped early.
         held: name of a remote segment → why its rows wait for a person.
@@ -100,6 +101,8 @@ def drain(
         stopping: when it says so, what is being sent ends and nothing more begins.
         on_progress: told how many rows ended.
     """
+    if runtime.unfit:
+        return Report(stopped="unfit", why=runtime.unfit)
     name = lease_name(connection_id)
     held = take(runtime.database, name, runtime.config.lease, runtime.clock)
     if held is None:

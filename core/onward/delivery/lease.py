@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,12 +20,18 @@ leases = table(Lease)
 _TAKE = PerDialect(
     lambda insert: (
         insert(leases)
-        .values(name=bindparam("name"), fence=1, until=bindparam("until"))
+        .values(
+            name=bindparam("name"),
+            fence=1,
+            until=bindparam("until"),
+            holder=bindparam("who"),
+        )
         .on_conflict_do_update(
             index_elements=["name"],
             set_={
                 "fence": leases.c.fence + 1,
                 "until": insert(leases).excluded.until,
+                "holder": insert(leases).excluded.holder,
             },
             where=leases.c.until < bindparam("now", type_=leases.c.until.type),
         )
@@ -99,13 +107,17 @@ def take(
     """
     now = clock()
     until = now + length
+    given = {"name": name, "until": until, "now": now, "who": holder()}
     with database.write() as connection:
-        fence = connection.execute(
-            _TAKE(connection), {"name": name, "until": until, "now": now}
-        ).scalar()
+        fence = connection.execute(_TAKE(connection), given).scalar()
     if fence is None:
         return None
     return Held(database, name, fence, until, length, clock)
+
+
+def holder() -> str:
+    """Return who this process is, for people: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def held_until(database: Database, name: str) -> datetime | None:

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, select
 from onward.connections.open import LOCAL_PROBLEMS
 from onward.delivery.claiming import FLOWING, SENDING, WAITING
 from onward.delivery.drain import Report, drain
+from onward.errors import ConfigError
 from onward.models import Connection, Push, table
 from onward.runtime import Runtime
 
@@ -106,6 +107,7 @@ def deliver(
     only: Collection[int] | None = None,
     until_empty: bool = True,
     on_progress: Callable[[int], None] = lambda rows: None,
+    keep_time: Callable[[], None] = lambda: None,
 ) -> Delivery:
     """Work on every connection that has something due.
 
@@ -117,8 +119,12 @@ def deliver(
         until_empty: go on until nothing is due; waits up to a minute and a half for
             calls, or for a worker that died holding a connection, and returns where
             it would take longer.
+        keep_time: called between connections, to go by the right clock.
+
+    Raises:
+        ConfigError: this process may not send now.
     """
-    work = _Deliver(runtime, only, until_empty, on_progress)
+    work = _Deliver(runtime, only, until_empty, on_progress, keep_time)
     while work.round() and until_empty:
         work.wait()
     with runtime.database.read() as transaction:
@@ -143,11 +149,13 @@ class _Deliver:
         only: Collection[int] | None,
         until_empty: bool,
         on_progress: Callable[[int], None],
+        keep_time: Callable[[], None],
     ) -> None:
         self.runtime = runtime
         self.only = only
         self.until_empty = until_empty
         self.on_progress = on_progress
+        self.keep_time = keep_time
         self.done = Delivery()
         self.failure: Exception | None = None
         # Not worth another look in this call.
@@ -161,6 +169,9 @@ class _Deliver:
         self.pause = None
         todo, names = self._todo()
         for place, of in enumerate(todo):
+            self.keep_time()
+            if self.runtime.unfit:
+                raise ConfigError(self.runtime.unfit)
             others_wait = _always if place + 1 < len(todo) else _never
             try:
                 report = drain(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from onward.delivery.drain import Report, drain
 from onward.delivery.lease import take
 from onward.delivery.work import connections_with_work
+from onward.engine.outage import Outage
 from onward.errors import Fenced
 from onward.runtime import Runtime
 
@@ -60,6 +61,7 @@ class EmbeddedEngine:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._tasks: list[_Task] = []
+        self._away = Outage()
         self._reset()
 
     def _reset(self) -> None:
@@ -129,11 +131,14 @@ class EmbeddedEngine:
             self._awake.clear()
             wait = self._sweep
             try:
-                wait = self._offer_due()
-                self._run_tasks()
-            except Exception:
+                if not self._runtime.unfit:
+                    wait = self._offer_due()
+                    self._run_tasks()
+                self._away.over()
+            except Exception as error:
                 # A database that is away comes back; the sweep must live.
-                log.exception("the sweep failed; it goes on")
+                if not self._away.begins(error):
+                    log.exception("the sweep failed; it goes on")
             self._awake.wait(max(wait.total_seconds(), 0.001))
 
     def _offer_due(self) -> timedelta:
@@ -187,8 +192,9 @@ class EmbeddedEngine:
                     others_wait=lambda: not self._todo.empty(),
                     stopping=self._stopping.is_set,
                 )
-            except Exception:
-                log.exception("connection %s: the drain failed", connection_id)
+            except Exception as error:
+                if not self._away.begins(error):
+                    log.exception("connection %s: the drain failed", connection_id)
             self._note(connection_id, report)
 
     def _note(self, connection_id: int, report: Report) -> None:

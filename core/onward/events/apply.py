@@ -21,6 +21,7 @@ from onward.events.rulebook import Targets
 from onward.failpoints import failpoint
 from onward.models import Claim, Contact, Job, Lease, table
 from onward.runtime import Runtime
+from onward.waking import wake
 
 contacts = table(Contact)
 claims = table(Claim)
@@ -257,6 +258,7 @@ class _Work:
             self.done += len(seen)
             fired += len(recorded.fired)
             failpoint("after_apply_batch")
+            wake(self.runtime, {wish.connection_id for wish in recorded.queued})
             announce_recorded(self.runtime, recorded)
             if self.on_progress is not None:
                 self.on_progress(len(seen))

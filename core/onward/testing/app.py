@@ -148,6 +148,7 @@ def app(
         transport=transport,
         clock=clock,
         sleep=clock.sleep,
+        simulated=True,
     )
     made.clock = clock
     made.folder = folder
