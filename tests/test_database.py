@@ -448,3 +448,90 @@ def test_closed_database_opens_again(database: Database) -> None:
 
     with database.read() as connection:
         assert names(connection) == ["kept"]
+
+
+KILL_ME = text("SELECT pg_terminate_backend(pg_backend_pid())")
+WHO = text("SELECT pg_backend_pid()")
+KILL = text("SELECT pg_terminate_backend(:pid)")
+
+
+@pytest.mark.postgres
+def test_transaction_that_lost_its_connection_is_repeated(postgres_url: str) -> None:
+    """Before its COMMIT nothing counts: all of it is done again, once."""
+    database = Database(postgres_url)
+    turns: list[int] = []
+
+    def work(connection: Connection) -> None:
+        turns.append(1)
+        put(connection, "kept", "")
+        if len(turns) == 1:
+            connection.execute(KILL_ME)
+
+    database.run(work)
+
+    assert len(turns) == 2
+    with database.read() as connection:
+        assert names(connection) == ["kept"]
+    database.close()
+
+
+@pytest.mark.postgres
+def test_commit_that_got_no_answer_is_not_repeated(postgres_url: str) -> None:
+    """Nobody knows whether it counts, so the caller is told; it works again after."""
+    database, other = Database(postgres_url), Database(postgres_url)
+    turns: list[int] = []
+
+    def work(connection: Connection) -> None:
+        turns.append(1)
+        put(connection, "who knows", "")
+        pid = connection.execute(WHO).scalar_one()
+        with other.read() as killing:
+            killing.execute(KILL, {"pid": pid})
+
+    with pytest.raises(DBAPIError):
+        database.run(work)
+
+    assert len(turns) == 1
+    database.run(lambda connection: put(connection, "kept", ""))
+    with database.read() as connection:
+        assert "kept" in names(connection)
+    for opened in (database, other):
+        opened.close()
+
+
+@pytest.mark.postgres
+def test_process_that_is_stopped_in_a_transaction_lets_go(postgres_url: str) -> None:
+    """PostgreSQL waits as long as a lease; then others have what it held."""
+    stopped = Database(postgres_url, patience=timedelta(milliseconds=300))
+    alive = Database(postgres_url)
+    alive.run(lambda connection: put(connection, "held", "old"))
+    change = text("UPDATE setting SET value = :value WHERE name = 'held'")
+
+    def sleep(connection: Connection) -> None:
+        connection.execute(change, {"value": "of the stopped"})
+        # Waits for the row until the other one, which says nothing more, is given up.
+        alive.run(lambda other: other.execute(change, {"value": "new"}))
+        connection.execute(change, {"value": "too late"})
+
+    with pytest.raises(DBAPIError), stopped.write() as connection:
+        sleep(connection)
+
+    with alive.read() as connection:
+        found = connection.execute(text("SELECT value FROM setting")).scalars().all()
+    assert found == ["new"]
+    stopped.run(lambda connection: put(connection, "works again", ""))
+    for opened in (stopped, alive):
+        opened.close()
+
+
+@pytest.mark.postgres
+def test_address_says_how_soon_a_dead_network_is_noticed(postgres_url: str) -> None:
+    """Within half a minute, unless the address itself says otherwise."""
+    database = Database(f"{postgres_url}&connect_timeout=3")
+
+    raw = database.connect_alone()
+
+    assert raw.info.get_parameters()["connect_timeout"] == "3"
+    assert raw.info.get_parameters()["keepalives_idle"] == "15"
+    raw.close()
+    database.close()

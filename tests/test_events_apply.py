@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from onward import signals
 from onward.database import Database
 from onward.delivery.lease import take
 from onward.errors import InputError
-from onward.events.apply import LEASE, Applied, apply_trigger, cancel_trigger
+from onward.events.apply import Applied, apply_trigger, cancel_trigger
 from onward.models import Cause, Claim, Contact, Job, Push, table
 from onward.testing.app import START, TestApp
 
 if TYPE_CHECKING:
     from tests.conftest import AtOnce, Blocked, MakeApp
 
+LEASE = timedelta(seconds=60)
 TOML = """
 [connections.news]
 integration = "icontact"

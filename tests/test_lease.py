@@ -90,3 +90,24 @@ def test_a_holder_that_slept_undisturbed_goes_on(database: Database) -> None:
     held.renew()
 
     assert take(database, "work", LENGTH, clock) is None
+
+
+def test_what_is_done_in_its_name_is_refused_when_it_is_lost(
+    database: Database,
+) -> None:
+    """A holder that slept claims nothing more, even before it renews."""
+    clock = Clock()
+    first = take(database, "x", timedelta(seconds=60), clock)
+    assert first is not None
+    with database.write() as connection:
+        first.check(connection)
+
+    clock.tick(61)
+    second = take(database, "x", timedelta(seconds=60), clock)
+
+    assert second is not None
+    with pytest.raises(Fenced), database.write() as connection:
+        first.check(connection)
+    assert first.lost
+    with database.write() as connection:
+        second.check(connection)

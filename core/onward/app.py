@@ -129,7 +129,9 @@ class Onward:
 
     def _open(self) -> Runtime:
         config = self.config
-        database = Database(config.database_url, durability=config.durability)
+        database = Database(
+            config.database_url, durability=config.durability, patience=config.lease
+        )
         try:
             return self._open_with(database)
         except BaseException:

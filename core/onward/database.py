@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -24,11 +25,21 @@ from onward.sql import to_json
 
 Result = TypeVar("Result")
 
-# deadlock_detected, serialization_failure: repeat the whole transaction.
-REPEATABLE = {"40P01", "40001"}
+# Repeat the whole transaction: deadlock_detected, serialization_failure, and
+# idle_in_transaction_session_timeout, when this process was stopped for a while.
+REPEATABLE = {"40P01", "40001", "25P03"}
 REPEATS = 8
 # Seconds, at most, before the first of them; then twice as long each time.
 SHORT = 0.002
+
+# Of libpq: seconds, and milliseconds for what was sent and not acknowledged.
+WIRE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 
 
 # Of this process, for those who fork it.
@@ -55,11 +66,20 @@ class Database:
     Args:
         url: an SQLAlchemy address; `sqlite://` alone is in memory.
         durability: `normal` survives kill -9, `power` a power cut as well.
+        patience: how long PostgreSQL waits for a process that was stopped, or is cut
+            off, in the middle of a transaction: until then others wait for its locks.
     """
 
-    def __init__(self, url: str, *, durability: str = "normal") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: str = "normal",
+        patience: timedelta = timedelta(seconds=60),
+    ) -> None:
         self.url = url
         self.durability = durability
+        self.patience = patience
         self._reader: Engine | None = None
         self._writer: Engine | None = None
         self._new_locks()
@@ -143,10 +163,20 @@ class Database:
             }
         else:
             options |= {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+            options["connect_args"] = self._wire_args()
         engine = create_engine(self.url, **options)
         if self.is_sqlite:
             _prepare_sqlite(engine, begin, full=self.durability == "power")
+        else:
+            _prepare_server(engine, self.patience)
         return engine
+
+    def _wire_args(self) -> dict[str, int]:
+        """Return how soon a dead network is noticed, where the address does not say."""
+        url = make_url(self.url)
+        if url.get_driver_name() != "psycopg":
+            return {}
+        return {name: n for name, n in WIRE.items() if name not in url.query}
 
     @contextmanager
     def write(self) -> Generator[Connection]:
@@ -166,6 +196,9 @@ class Database:
     def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in one write transaction, repeated on a deadlock.
 
+        One whose connection was lost before its COMMIT is repeated as well; after it
+        nobody knows whether it counts.
+
         Args:
             work: called with the connection; may be repeated, so everything it
                 does must be in the transaction.
@@ -174,18 +207,29 @@ class Database:
             Repeat: somebody else was first, eight times.
         """
         for turn in range(REPEATS + 1):
+            is_done = False
             try:
                 with self.write() as connection:
-                    return work(connection)
+                    result = work(connection)
+                    is_done = True
             except Repeat:
                 if turn == REPEATS:
                     raise
             except DBAPIError as error:
                 state = getattr(error.orig, "sqlstate", "")
-                if turn == REPEATS or state not in REPEATABLE:
+                lost = error.connection_invalidated and not is_done
+                if turn == REPEATS or not (lost or state in REPEATABLE):
                     raise
+            else:
+                return result
             breathe(turn)
         raise AssertionError("unreachable")  # the last turn returned or raised
+
+    def connect_alone(self) -> Any:
+        """Return a new connection of the driver's, which nobody else gets."""
+        dialect = self.engine.dialect
+        places, options = dialect.create_connect_args(self.engine.url)
+        return dialect.connect(*places, **options, **self._wire_args())
 
     def close(self) -> None:
         """Close every connection; the next use opens anew."""
@@ -251,6 +295,17 @@ def _use_wal(raw: Any) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def _prepare_server(engine: Engine, patience: timedelta) -> None:
+    milliseconds = round(patience.total_seconds() * 1000)
+
+    @event.listens_for(engine.pool, "connect")
+    def set_up(raw: Any, record: object) -> None:
+        cursor = raw.cursor()
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        raw.commit()
+        cursor.close()
 
 
 def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:

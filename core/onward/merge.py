@@ -13,6 +13,7 @@ from onward.contacts.facts import TEXT_NAMES
 from onward.contacts.release import release
 from onward.delivery.claiming import hold_rows
 from onward.delivery.queue import Wish, enqueue
+from onward.failpoints import failpoint
 from onward.models import (
     Cause,
     Claim,
@@ -117,6 +118,7 @@ def merge_contacts(
         .values(merged_into=survivor)
     )
     _relink(transaction, survivor, loser, email)
+    failpoint("during_merge")
     _take_over_pushes(transaction, survivor, loser, now)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from onward import (
     Account,
@@ -303,3 +304,26 @@ def test_two_with_one_address_are_not_mixed(
     tools.fire(app, "ben")
     app.deliver()
     assert tools.ended(app)["ben"] == ("delivered", "delivered")
+
+
+def test_database_that_goes_away_is_no_fault_of_the_plugin(
+    connect: Connect, service: Any, tools: Any
+) -> None:
+    """Nothing is held against the contacts or the connection; it is read back."""
+    app = connect()
+    tools.fire(app, "ana")
+
+    def goes_away(_: httpx.Request) -> httpx.Response:
+        raise OperationalError("INSERT", None, ConnectionError("gone"))
+
+    service.script = [goes_away]
+    with pytest.raises(OperationalError):
+        app.deliver()
+
+    [row] = app.queued
+    assert (row["state"], row["tries"], row["code"]) == ("sending", 0, "")
+    assert tools.state(app).status == "active"
+    assert tools.state(app).rest_until is None
+    app.clock.tick(61)
+    app.deliver()
+    assert tools.ended(app) == {"ana": ("delivered", "delivered")}

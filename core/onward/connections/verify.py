@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from onward import signals
 from onward.api import Api
@@ -182,6 +183,8 @@ def _foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
         return ask()
     except OnwardError as error:
         opened.redactor.error(error)
+        raise
+    except SQLAlchemyError:  # of our own database
         raise
     except Exception as error:
         raise PluginError(

@@ -310,6 +310,8 @@ class Batches:
     ) -> list[Claimed]:
         if room <= 0:
             return []
+        # One that slept since may have a successor, who has taken back all it found.
+        self._held.check(transaction)
         now = self._runtime.clock()
         fence = self._held.fence
         of = self._state.id

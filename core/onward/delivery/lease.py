@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from onward.database import Database
 from onward.errors import Fenced
@@ -40,6 +40,8 @@ _TAKE = PerDialect(
 )
 _UNTIL = select(leases.c.until).where(leases.c.name == bindparam("of"))
 _MINE = (leases.c.name == bindparam("of"), leases.c.fence == bindparam("mine"))
+# Shared: a worker that takes it waits, and then sees what this transaction did.
+_STILL_MINE = select(leases.c.fence).where(*_MINE).with_for_update(read=True)
 _RENEW = update(leases).where(*_MINE).values(until=bindparam("to"))
 
 
@@ -79,6 +81,17 @@ class Held:
                 self.lost = True
                 raise Fenced
         self.until = until
+
+    def check(self, connection: Connection) -> None:
+        """Make sure that it is ours, until this transaction ends.
+
+        Raises:
+            Fenced: somebody else took it meanwhile; roll back.
+        """
+        given = {"of": self.name, "mine": self.fence}
+        if connection.execute(_STILL_MINE, given).first() is None:
+            self.lost = True
+            raise Fenced
 
     def left(self) -> timedelta:
         """Return how long it still runs, by our clock."""

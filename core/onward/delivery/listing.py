@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Executable, RowMapping, Select, and_, or_, select
+from sqlalchemy import Executable, RowMapping, Select, and_, or_, select, text
 
 from onward.config.problems import did_you_mean
 from onward.connections.state import UNRESOLVED, named
@@ -49,6 +49,7 @@ _ALL = (
     .outerjoin(connections, connections.c.id == pushes.c.connection_id)
     .order_by(pushes.c.id)
 )
+_NO_HURRY = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 _IS_HELD = and_(
     pushes.c.state == "waiting",
     or_(
@@ -108,6 +109,9 @@ def list_deliveries(transaction: Transaction, wanted: Wanted) -> Iterator[RowMap
         found = found.where(pushes.c.created_at >= wanted.since)
     if wanted.until is not None:
         found = found.where(pushes.c.created_at <= wanted.until)
+    if transaction.dialect.name == "postgresql":
+        # Whoever reads them may take their time; a listing holds no locks.
+        transaction.execute(_NO_HURRY)
     rows = transaction.execution_options(yield_per=1_000).execute(found)
     return iter(rows.mappings())
 

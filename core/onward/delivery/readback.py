@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from onward.api import Api
 from onward.connections.open import Opened
 from onward.contract import Item, Outcome, RemoteContact, RemoteSegment
@@ -126,7 +128,7 @@ class ReadBack:
             for record in answers:
                 found[record.email.lower()] = record
             self.api.learn(found.values())
-        except Fenced:
+        except (Fenced, SQLAlchemyError):  # ours, not the integration's
             raise
         except Exception as error:  # the integration is foreign code
             # Who was read was read; the calls for it are not spent again.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
+from sqlalchemy.exc import SQLAlchemyError
 
 from onward.api import Api
 from onward.connections.open import Opened
@@ -270,7 +271,7 @@ class Sending:
         """
         try:
             self._push_once(part)
-        except Fenced:
+        except (Fenced, SQLAlchemyError):  # ours, not the integration's
             raise
         except Exception as error:  # the integration is foreign code
             self._meet(error, self._left(part), crashed)

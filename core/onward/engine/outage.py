@@ -13,6 +13,9 @@ log = logging.getLogger("onward.engine")
 # Classes of SQLSTATE: no connection, insufficient resources, the server stops.
 _AWAY = ("08", "53", "57P")
 
+# This process was stopped in the middle of a transaction, longer than is waited for.
+_STOPPED = "25P03"
+
 
 class Outage:
     """Says that the database is away when it begins, and when it is over.
@@ -51,6 +54,8 @@ class Outage:
 def is_outage(error: Exception) -> bool:
     """Tell whether an error means that the database cannot be reached now."""
     origin = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(origin, "sqlstate", None) == _STOPPED:
+        return False
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     if not type(origin).__module__.startswith("psycopg"):

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from onward.engine.outage import is_outage
 from onward.runtime import Runtime
@@ -95,9 +94,7 @@ class Wakeups:
             self._stopping.wait(AWAY_S)
 
     def _listen_once(self) -> None:
-        with self._runtime.database.engine.connect() as connection:
-            raw: Any = connection.connection.driver_connection
-            connection.detach()  # it listens for its whole life, and is then closed
+        with closing(self._runtime.database.connect_alone()) as raw:
             if not callable(getattr(raw, "notifies", None)):
                 log.info("this driver cannot listen; the worker looks by itself")
                 self._stopping.wait()

@@ -30,7 +30,6 @@ leases = table(Lease)
 
 KIND = "apply"
 BATCH = 200
-LEASE = timedelta(seconds=60)
 TICK = timedelta(microseconds=1)
 
 _CLAIMED = (
@@ -144,7 +143,8 @@ def apply_trigger(
     trigger = _trigger(runtime, key)
     if dry_run:
         return Applied(key, _count(runtime, trigger), dry_run=True)
-    held = take(runtime.database, _lease(key), LEASE, runtime.clock)
+    length = runtime.config.lease
+    held = take(runtime.database, _lease(key), length, runtime.clock)
     if held is None:
         raise InputError(_busy(runtime, key))
     try:
@@ -297,6 +297,7 @@ class _Work:
             for of, segment in aims
         ]
         queued = enqueue(transaction, wishes, now)
+        failpoint("during_backfill")
         return seen, Recorded([], fired=fired, queued=queued)
 
 

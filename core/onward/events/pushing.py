@@ -12,6 +12,7 @@ from onward.config.model import PushTo
 from onward.delivery.queue import Wish, enqueue
 from onward.events.rulebook import Targets
 from onward.events.rules import Doing
+from onward.failpoints import failpoint
 
 log = logging.getLogger("onward.events")
 
@@ -60,6 +61,7 @@ def queue(
         for doing, kind, key, of, segment in aimed
     ]
     queued = enqueue(transaction, wishes, now)
+    failpoint("during_enqueue")
     for (doing, *_), wish in zip(aimed, wishes, strict=True):
         doing.pushes[queued[wish]] = None
     return queued
