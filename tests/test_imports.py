@@ -58,7 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "contacts.showing",
     ),
     # one thing around all of it, and those who look at it
-    ("engine", "doctor", "preview", "diagnose", "why"),
+    ("engine", "doctor", "preview", "diagnose", "replay", "why"),
     ("app",),
     ("testing",),
     ("cli",),

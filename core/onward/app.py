@@ -25,6 +25,7 @@ from onward.contacts.input import contact_data, find_contacts, who
 from onward.contacts.suppress import add_suppression, record_consent
 from onward.contacts.values import clean_email
 from onward.database import Database
+from onward.delivery.cancel import Cancelled, cancel
 from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
 from onward.delivery.work import Delivery, deliver
@@ -44,6 +45,7 @@ from onward.worktime import Worktime
 
 if TYPE_CHECKING:
     from onward.contacts.importing import ImportSummary
+    from onward.replay import Replayed
 
 log = logging.getLogger("onward")
 
@@ -423,6 +425,65 @@ class Onward:
         finally:
             if self._worktime is None:
                 worktime.stop()
+
+    def replay(
+        self,
+        what: Wanted | Sequence[int],
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[int], None] = lambda rows: None,
+    ) -> Replayed:
+        """Queue failed, skipped or cancelled pushes again; see `onward.replay`.
+
+        Args:
+            what: a filter, as `Wanted(state="failed", code="rejected")`, or numbers.
+            force: send even what seems unchanged. Opt-outs are obeyed all the same.
+            dry_run: only tell what would be queued, and what would be sent.
+
+        Raises:
+            InputError: nothing is named, or what is named cannot be replayed.
+        """
+        from onward.replay import preview_replay, replay
+
+        if dry_run:
+            return preview_replay(self.runtime, what, on_progress=on_progress)
+
+        def wake(connections: Iterable[int]) -> None:
+            for connection_id in connections:
+                self.wake(connection_id)
+
+        return replay(
+            self.runtime, what, force=force, on_progress=on_progress, on_queued=wake
+        )
+
+    def cancel(
+        self,
+        what: Wanted | Sequence[int],
+        *,
+        reason: str = "",
+        actor: str = "",
+        dry_run: bool = False,
+        on_progress: Callable[[int], None] = lambda rows: None,
+    ) -> Cancelled:
+        """Take back pushes that wait; see `onward.delivery.cancel`.
+
+        Args:
+            what: a filter, as `Wanted(state="waiting", rule="forms")`, or numbers.
+            reason, actor: why and who, for the record.
+            dry_run: only tell how many.
+
+        Raises:
+            InputError: nothing is named, or what is named cannot be cancelled.
+        """
+        return cancel(
+            self.runtime,
+            what,
+            dry_run=dry_run,
+            reason=reason,
+            actor=actor,
+            on_progress=on_progress,
+        )
 
     # -- consent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -22,6 +21,7 @@ from onward.cli.printing import (
     progress,
     say,
 )
+from onward.cli.user import user
 from onward.errors import InputError
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def suppress(
 ) -> None:
     """Never push this address again, anywhere, until it consents."""
     with open_app(ctx) as app_:
-        app_.suppress(email, reason=reason, actor=_user())
+        app_.suppress(email, reason=reason, actor=user())
     say(f"{email.strip()} is not pushed any more")
 
 
@@ -255,7 +255,7 @@ def consent(
 ) -> None:
     """Record that somebody allowed it; only that lifts an opt-out."""
     with open_app(ctx) as app_:
-        lifted = app_.consent(email, how=how, who=who or _user())
+        lifted = app_.consent(email, how=how, who=who or user())
     say(f"recorded; it lifted {lifted} opt-out{'s' * (lifted != 1)}")
 
 
@@ -273,11 +273,3 @@ def erase(
             typer.confirm(f"Erase {email} for good?", abort=True)
         erase_contact(runtime, email)
     say(f"erased {email.strip()}")
-
-
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()} on the command line"
-    except (OSError, KeyError, ImportError):
-        # No such user, as in some containers.
-        return "the command line"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onward.cli.moments import parse_moment
+from onward.cli import filters, replaying
 from onward.cli.opening import open_runtime
 from onward.cli.printing import (
     cell,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
 app = typer.Typer(help="What became of pushes, and why.")
+app.command("replay")(replaying.replay)
+app.command("cancel")(replaying.cancel)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -55,32 +57,22 @@ def _document(
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    state: Annotated[
-        str, typer.Option(help="waiting, held, sending, delivered, failed, ….")
-    ] = "",
-    code: Annotated[str, typer.Option(help="The word that says why.")] = "",
-    connection: Annotated[str, typer.Option(metavar="NAME")] = "",
-    email: Annotated[str, typer.Option(help="Of the contact.")] = "",
-    since: Annotated[
-        str, typer.Option(help="Queued then or later: 2026-03-04, or 24h ago.")
-    ] = "",
-    until: Annotated[str, typer.Option(help="Queued then or earlier.")] = "",
+    state: filters.State = "",
+    code: filters.Code = "",
+    connection: filters.Connection = "",
+    email: filters.Email = "",
+    since: filters.Since = "",
+    until: filters.Until = "",
+    rule: filters.Rule = "",
+    cause: filters.Cause = "",
     json: Json = False,
 ) -> None:
     """List pushes, the oldest first."""
     from onward.connections.remove import removed_names
-    from onward.delivery.listing import Wanted, list_deliveries, segment_names
+    from onward.delivery.listing import list_deliveries, segment_names
 
     with open_runtime(ctx) as runtime:
-        now, zone = runtime.clock(), runtime.config.timezone
-        wanted = Wanted(
-            state,
-            code,
-            connection,
-            email,
-            parse_moment(since, now, zone),
-            parse_moment(until, now, zone, end=True),
-        )
+        wanted = filters.wanted(ctx, runtime)
         with runtime.database.read() as transaction:
             removed = removed_names(transaction)
             names = None if json else segment_names(transaction)
@@ -121,7 +113,12 @@ def show(
     from dataclasses import replace
 
     from onward.connections.remove import removed_names
-    from onward.delivery.listing import read_deliveries, segment_names, show_delivery
+    from onward.delivery.listing import (
+        cause_words,
+        read_deliveries,
+        segment_names,
+        show_delivery,
+    )
 
     with open_runtime(ctx) as runtime, runtime.database.read() as transaction:
         shown = show_delivery(transaction, id_)
@@ -134,7 +131,10 @@ def show(
         return
     print_facts(shown.delivery.items())
     for cause in shown.causes:
-        say(f"because: {cell(cause['at'])} {cause['kind']} {cause['key']}".rstrip())
+        what = cause_words(cause["kind"], cause["key"], cause["replay_of"])
+        say(f"because: {cell(cause['at'])} {what}")
+    for replay in shown.replays:
+        say(f"replayed: by push {replay}")
     for outcome in shown.outcomes:
         words = [outcome["kind"], outcome["code"], outcome["reason"]]
         say(f"{cell(outcome['at'])} {' · '.join(cell(w) for w in words if w)}")

@@ -37,7 +37,7 @@ def _remember(insert: Any) -> Any:
     )
 
 
-_REMEMBER = PerDialect(_remember)
+REMEMBER = PerDialect(_remember)
 
 
 def removed_names(transaction: Transaction) -> dict[int, str]:
@@ -111,7 +111,7 @@ def remove_connection(runtime: Runtime, state: State) -> int:
             transaction.execute(delete(known).where(known.c.connection_id == state.id))
         transaction.execute(delete(rows).where(rows.c.id == state.id))
         called = {"name": f"{_REMOVED}{state.id}", "value": state.name}
-        transaction.execute(_REMEMBER(transaction), called)
+        transaction.execute(REMEMBER(transaction), called)
         return cancelled
 
     return runtime.database.run(work)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from onward import signals
 from onward.api import Api
+from onward.connections.moved import note_move
 from onward.connections.open import Opened, bind_map, open_connection
 from onward.connections.rename import (
     release_deleted,
@@ -367,6 +368,7 @@ def _save_segments(
 
 def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     """Forget the old account: ids, snapshots, cursors; ledger and opt-outs stay."""
+    note_move(transaction, state.id, runtime.clock())
     transaction.execute(
         update(rows)
         .where(rows.c.id == state.id)

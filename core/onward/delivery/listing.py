@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement, Executable, RowMapping, and_, or_, select, text
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import Executable, RowMapping, Select, and_, or_, select, text
 
 from onward.config.problems import did_you_mean
 from onward.connections.state import UNRESOLVED, named
@@ -38,6 +38,9 @@ attempts = table(Attempt)
 
 HELD = "held"
 STATES = (*(state.value for state in PushState), HELD)
+CAUSES = ("rule", "trigger", "apply", "manual", "replay", "merge", "joined")
+# Those that have the key of a rule or trigger.
+_RULED = ("rule", "trigger", "apply", "replay")
 
 _ALL = (
     select(
@@ -50,10 +53,17 @@ _ALL = (
     .order_by(pushes.c.id)
 )
 _NO_HURRY = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+_paused = connections.alias()
 _IS_HELD = and_(
     pushes.c.state == "waiting",
     or_(
-        and_(connections.c.enabled, connections.c.paused_code != ""),
+        select(_paused.c.id)
+        .where(
+            _paused.c.id == pushes.c.connection_id,
+            _paused.c.enabled,
+            _paused.c.paused_code != "",
+        )
+        .exists(),
         select(remote_segments.c.id)
         .where(
             remote_segments.c.connection_id == pushes.c.connection_id,
@@ -72,6 +82,8 @@ class Wanted:
     Args:
         state: of a push, or `held`: waiting for a person.
         since, until: when it was queued, both included.
+        rule: key of a rule or point trigger that caused it, or what it replays.
+        cause: kind of one of its causes, as `replay`.
     """
 
     state: str = ""
@@ -80,6 +92,8 @@ class Wanted:
     email: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    rule: str = ""
+    cause: str = ""
 
 
 def list_deliveries(transaction: Transaction, wanted: Wanted) -> Iterator[RowMapping]:
@@ -88,27 +102,7 @@ def list_deliveries(transaction: Transaction, wanted: Wanted) -> Iterator[RowMap
     Raises:
         InputError: there is no such state or connection, or the address is none.
     """
-    found = _ALL
-    if wanted.state and wanted.state not in STATES:
-        raise InputError(
-            f'there is no state "{wanted.state}"'
-            f"{did_you_mean(wanted.state, STATES)}; there are: {', '.join(STATES)}"
-        )
-    if wanted.state == HELD:
-        found = found.where(_IS_HELD)
-    elif wanted.state:
-        found = found.where(pushes.c.state == wanted.state)
-    if wanted.code:
-        found = found.where(pushes.c.code == wanted.code)
-    if wanted.connection:
-        state = named(transaction, wanted.connection)
-        found = found.where(pushes.c.connection_id == state.id)
-    if wanted.email:
-        found = _of(transaction, found, clean_email(wanted.email))
-    if wanted.since is not None:
-        found = found.where(pushes.c.created_at >= wanted.since)
-    if wanted.until is not None:
-        found = found.where(pushes.c.created_at <= wanted.until)
+    found = _ALL.where(*conditions(transaction, wanted))
     if transaction.dialect.name == "postgresql":
         # Whoever reads them may take their time; a listing holds no locks.
         transaction.execute(_NO_HURRY)
@@ -116,16 +110,68 @@ def list_deliveries(transaction: Transaction, wanted: Wanted) -> Iterator[RowMap
     return iter(rows.mappings())
 
 
-def _of(transaction: Transaction, found: Select[Any], email: str) -> Select[Any]:
-    """Keep the rows of whoever has this address, those of merged contacts too."""
+def conditions(transaction: Transaction, wanted: Wanted) -> list[ColumnElement[bool]]:
+    """Return what a row must fulfil to be wanted.
+
+    Raises:
+        InputError: see `list_deliveries`.
+    """
+    found: list[ColumnElement[bool]] = []
+    if wanted.state:
+        _one_of("state", wanted.state, STATES)
+        is_it = pushes.c.state == wanted.state
+        found.append(_IS_HELD if wanted.state == HELD else is_it)
+    if wanted.code:
+        found.append(pushes.c.code == wanted.code)
+    if wanted.connection:
+        state = named(transaction, wanted.connection)
+        found.append(pushes.c.connection_id == state.id)
+    if wanted.email:
+        who = _numbers(transaction, clean_email(wanted.email))
+        found.append(pushes.c.contact_id.in_(who))
+    if wanted.since is not None:
+        found.append(pushes.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(pushes.c.created_at <= wanted.until)
+    if wanted.cause:
+        _one_of("cause", wanted.cause, CAUSES)
+    if wanted.rule or wanted.cause:
+        asked = select(causes.c.id).where(
+            causes.c.push_id == pushes.c.id, *of_causes(wanted)
+        )
+        found.append(asked.exists())
+    return found
+
+
+def of_causes(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """Return what one cause of a wanted row must fulfil; none = any will do."""
+    found: list[ColumnElement[bool]] = []
+    if wanted.rule:
+        found += [causes.c.kind.in_(_RULED), causes.c.key == wanted.rule]
+    if wanted.cause:
+        found.append(causes.c.kind == wanted.cause)
+    return found
+
+
+def _one_of(what: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise InputError(
+            f'there is no {what} "{word}"{did_you_mean(word, known)}; '
+            f"there are: {', '.join(known)}"
+        )
+
+
+def _numbers(transaction: Transaction, email: str) -> list[int]:
+    """Return who has this address, and who was merged into them."""
     who = transaction.execute(
         select(identities.c.contact_id).where(
             identities.c.kind == "email", identities.c.value == email
         )
     ).scalar()
-    return found.where(
-        or_(contacts.c.id == (who or 0), contacts.c.merged_into == (who or 0))
-    )
+    if who is None:
+        return []
+    merged = select(contacts.c.id).where(contacts.c.merged_into == who)
+    return [who, *transaction.execute(merged).scalars()]
 
 
 def read_deliveries(
@@ -169,12 +215,14 @@ class Shown:
 
     Args:
         attempts: the batches it was part of, requests and answers redacted.
+        replays: the rows that replay it; not part of the document.
     """
 
     delivery: dict[str, Any]
     causes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     outcomes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    replays: Sequence[int] = ()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -200,7 +248,13 @@ def show_delivery(transaction: Transaction, push_id: int) -> Shown:
         )
     why = _rows(
         transaction,
-        select(causes.c.at, causes.c.kind, causes.c.key, causes.c.event_id)
+        select(
+            causes.c.at,
+            causes.c.kind,
+            causes.c.key,
+            causes.c.event_id,
+            causes.c.replay_of,
+        )
         .where(causes.c.push_id == push_id)
         .order_by(causes.c.id),
     )
@@ -231,7 +285,16 @@ def show_delivery(transaction: Transaction, push_id: int) -> Shown:
         .where(attempts.c.id.in_(batches))
         .order_by(attempts.c.id),
     )
-    return Shown(delivery_document(row), why, tries, sent)
+    again = select(causes.c.push_id).where(causes.c.replay_of == push_id).distinct()
+    replays = transaction.execute(again.order_by(causes.c.push_id)).scalars().all()
+    return Shown(delivery_document(row), why, tries, sent, replays)
+
+
+def cause_words(kind: str, key: str, replay_of: int | None) -> str:
+    """Return a cause for people: `rule forms`, `replay of 123 (forms)`."""
+    if replay_of is None:
+        return f"{kind} {key}".strip()
+    return f"{kind} of {replay_of}" + (f" ({key})" if key else "")
 
 
 def _rows(transaction: Transaction, found: Executable) -> list[dict[str, Any]]:

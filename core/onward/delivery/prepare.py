@@ -397,10 +397,15 @@ def _compare(
 
 
 def _blocking(rules: Rules, stops: Sequence[Stop]) -> Stop | None:
-    everywhere = rules.state.unsubscribe_means == "everywhere"
+    return blocking(rules.state, rules.segment, stops)
+
+
+def blocking(state: State, segment: str, stops: Sequence[Stop]) -> Stop | None:
+    """Return what forbids a push to this connection and remote segment now."""
+    everywhere = state.unsubscribe_means == "everywhere"
     for stop in stops:
         if stop.lifted_at is None and stop.blocks(
-            rules.state.identity, rules.segment, everywhere=everywhere
+            state.identity, segment, everywhere=everywhere
         ):
             return stop
     return None

@@ -102,6 +102,7 @@ class Cause(SQLModel, table=True):
     """Why a push exists; many per push."""
 
     __tablename__ = "cause"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (present("cause_replay", "replay_of"),)
 
     id: int | None = row_id()
     push_id: int = Field(sa_type=BigId, index=True)

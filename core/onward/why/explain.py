@@ -14,6 +14,7 @@ from onward.connections.state import State, read_all, read_segments
 from onward.contacts.showing import find_contact, merged_into
 from onward.contacts.suppress import Stop, find_suppressions
 from onward.contacts.values import clean_email
+from onward.delivery.listing import cause_words
 from onward.delivery.prepare import words_for
 from onward.errors import InputError
 from onward.events.points import trigger_claim
@@ -55,7 +56,7 @@ _PUSHES = (
     .limit(PUSHES)
 )
 _CAUSES = (
-    select(causes.c.kind, causes.c.key)
+    select(causes.c.kind, causes.c.key, causes.c.replay_of)
     .where(causes.c.push_id == bindparam("of"))
     .order_by(causes.c.id)
 )
@@ -225,7 +226,7 @@ class _Explanation:
             row["created_at"],
             waits,
             row["due_at"],
-            tuple(dict.fromkeys(f"{one.kind} {one.key}".strip() for one in asked)),
+            tuple(dict.fromkeys(cause_words(*one) for one in asked)),
             tuple(
                 Try(one.at, one.kind, one.code, one.reason, one.attempt_id)
                 for one in reversed(tries)

@@ -64,6 +64,7 @@ def upgrade() -> None:
         ("push_finished", "push", "finished_at"),
         ("ledger_event", "ledger", "event_id"),
         ("contact_merged", "contact", "merged_into"),
+        ("cause_replay", "cause", "replay_of"),
     ):
         where = sa.text(f"{column} IS NOT NULL")
         op.create_index(
