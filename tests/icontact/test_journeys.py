@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
+from onward.delivery.listing import Wanted
+from onward.replay import Change
 from onward.testing.app import TestApp
 from onward_icontact.simulator import FOREVER, Simulator
 
@@ -146,3 +149,50 @@ def test_two_lists_of_one_account(sim: Simulator, onward_for: OnwardFor) -> None
     ended = {(row["segment"], row["state"]) for row in app.deliveries()}
     assert ended == {("4410", "skipped"), ("4411", "delivered")}
     assert sim.folder().on_list("VIP") == {"ana@shop.example"}
+
+
+def test_a_night_of_failures_is_made_up_for_once_the_map_is_mended(
+    sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Replayed by code; who opted out in between is left alone, here and there."""
+    app = an_onward(sim, onward_for)
+    sim.set(max_length=6)
+    for name in ("ana", "ben", "cy"):
+        person = {"city": "Durham in the north"}
+        app.record_action(
+            "form.submitted", email=f"{name}@shop.example", contact=person
+        )
+    app.deliver()
+    before = tools.ended(app)
+    field_map = tmp_path / "map.toml"
+    text = field_map.read_text("utf-8")
+    mended = text.replace('"city"', "\"{{ city | truncate(6, true, '') }}\"")
+    field_map.write_text(mended, "utf-8")
+    app.suppress("ben@shop.example")
+    sim.folder().unsubscribe("Newsletter", "cy@shop.example")
+    altered = Wanted(state="failed", code="altered")
+
+    seen = app.replay(altered, dry_run=True)
+    done = app.replay(altered)
+    app.deliver()
+
+    assert before == dict.fromkeys(("ana", "ben", "cy"), ("failed", "altered"))
+    assert (seen.count, done.count) == (2, 2)
+    assert done.refused.counts == {"suppressed": 1}
+    assert [(one.email, one.changes) for one in seen.samples] == [
+        (
+            f"{name}@shop.example",
+            (Change("city", "Durham in the north", "Durham"),),
+        )
+        for name in ("ana", "cy")
+    ]
+    assert tools.ended(app) == {
+        "ana": ("delivered", "delivered"),
+        "ben": ("failed", "altered"),
+        "cy": ("skipped", "unsubscribed"),
+    }
+    assert sim.folder().subscription("Newsletter", "cy@shop.example") == "unsubscribed"
+    assert app.replay(altered).refused.counts == {
+        "replayed_already": 1,
+        "suppressed": 2,
+    }

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import Integer, bindparam, func, literal_column, select
 
 from onward.among import ForEach
-from onward.delivery.listing import HELD, Wanted, conditions
+from onward.connections.state import named
+from onward.delivery.listing import HELD, STATES, Wanted, conditions
 from onward.errors import InputError
 from onward.models import Push, table
 
@@ -76,19 +77,27 @@ class Picker:
             self._ids = sorted(set(what))
             self._check(transaction)
             return
-        found = conditions(transaction, what)
+        rest = replace(what, connection="")
+        if what.state in STATES and what.state != HELD:
+            rest = replace(rest, state="")
+        found = conditions(transaction, rest)
+        if what.connection:
+            # Written so that no index fits: SQLite, which counts nothing, would go
+            # through all that was ever delivered there. By state there are fewer.
+            of = named(transaction, what.connection).id
+            found.append(pushes.c.connection_id + 0 == of)
         if what.state:
             states = ["waiting" if what.state == HELD else what.state]
+        # Of one person there are few rows, whatever their state.
+        by = func.coalesce(pushes.c.state, "") if what.email else pushes.c.state
         # One statement per state, each along its index; as one, databases sort all.
-        # Literal texts: as parameters they could not be told from rare states.
-        parts = [
-            (pushes.c.state == literal_column(f"'{state}'"), *found) for state in states
-        ]
-        self._pages = [
+        # Literal texts: as parameters they could not be told from frequent states.
+        parts = [(by == literal_column(f"'{state}'"), *found) for state in states]
+        self.pages = [
             select(*_COLUMNS)
             .where(*part, *_RANGE)
             .order_by(pushes.c.id)
-            .limit(bindparam("size"))
+            .limit(bindparam("size", type_=Integer()))
             for part in parts
         ]
         self._counts = [
@@ -140,7 +149,7 @@ class Picker:
         page = {"after": after, "newest": newest, "size": size}
         rows = [
             Picked(*row)
-            for statement in self._pages
+            for statement in self.pages
             for row in transaction.execute(statement, page)
         ]
         return sorted(rows, key=lambda row: row.id)[:size]

@@ -164,7 +164,8 @@ def _compared(sample: Sample, ready: Ready, before: Values) -> Sample:
     changes = [
         Change(name, before.get(name), now.get(name))
         for name in dict.fromkeys((*now, *before))
-        if before.get(name) != now.get(name)
+        # One that is sent blank and one that is left out where it was blank: the same.
+        if (before.get(name) or "") != (now.get(name) or "")
     ]
     return replace(sample, changes=tuple(changes), warnings=ready.warnings)
 
