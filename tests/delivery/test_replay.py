@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from onward.connections.remove import remove_connection
 from onward.connections.state import named
 from onward.connections.verify import verify_connection
 from onward.contacts.erasing import erase_contact
+from onward.contacts.release import lock_contacts
 from onward.delivery.listing import Wanted
 from onward.errors import InputError
 from onward.merge import merge_contacts
@@ -23,6 +25,10 @@ from onward.replay import preview_replay
 from onward.testing.app import TestApp
 
 if TYPE_CHECKING:
+    from tests.conftest import Blocked
+
+    from onward.replay import Replayed
+
     from .conftest import Connect, Service, Tools
 
 pushes = table(Push)
@@ -557,3 +563,56 @@ def test_secrets_are_in_no_preview(app: TestApp) -> None:
     assert [(change.field, change.now) for change in sample.changes] == [
         ("name", '"password": "***"')
     ]
+
+
+# -- at the same moment
+
+
+@pytest.fixture
+def shared(connect: Connect, postgres_url: str, tools: Tools) -> TestApp:
+    """An Onward on PostgreSQL, with a failed push of Ana, and Ben."""
+    made = connect(database_url=postgres_url)
+    tools.fire(made, "ana")
+    fail(made)
+    made.upsert_contact({"email": BEN})
+    return made
+
+
+@pytest.mark.postgres
+def test_a_replay_during_a_merge_reaches_the_survivor(
+    shared: TestApp, blocked: Blocked
+) -> None:
+    """It waits for the merge, and sees who the contact is by then."""
+    with shared.runtime.database.write() as transaction:
+        merge_contacts(transaction, 2, 1, shared.clock())
+        thread = blocked(shared.runtime.database, lambda: shared.replay([1]))
+    thread.join()
+
+    assert [row["contact_id"] for row in shared.queued] == [2]
+    shared.deliver()
+    assert only(shared, 2)["state"] == "delivered"
+
+
+@pytest.mark.postgres
+def test_two_who_replay_the_same_row_replay_it_once(
+    shared: TestApp, blocked: Blocked
+) -> None:
+    """The second waits, and is told that it was replayed."""
+    done: list[Replayed] = []
+
+    with shared.runtime.database.write() as transaction:
+        lock_contacts(transaction, [1])
+        first = blocked(
+            shared.runtime.database, lambda: done.append(shared.replay([1]))
+        )
+        second = Thread(target=lambda: done.append(shared.replay([1])))
+        second.start()
+    first.join()
+    second.join()
+
+    assert sorted(one.count for one in done) == [0, 1]
+    assert [one.refused.total for one in sorted(done, key=lambda one: one.count)] == [
+        1,
+        0,
+    ]
+    assert len(shared.queued) == 1
