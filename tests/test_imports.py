@@ -22,7 +22,19 @@ PLUGINS = ROOT / "plugins"
 # the longest name that fits counts. What a later line needs must not know it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # words and small tools that know nothing of us
-    ("errors", "among", "clock", "contract", "failpoints", "plain", "sql"),
+    (
+        "errors",
+        "among",
+        "clock",
+        "contract",
+        "failpoints",
+        "instrument",
+        "logs.addresses",
+        "logs.context",
+        "plain",
+        "sql",
+        "tracing",
+    ),
     # values: pure functions over what was given
     (
         "address",
@@ -33,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "contacts.values",
         "fieldmap",
         "filters",
+        "logs",
         "redact",
         "transport",
         "vault",
@@ -58,7 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "contacts.showing",
     ),
     # one thing around all of it, and those who look at it
-    ("engine", "doctor", "preview", "diagnose", "replay", "why"),
+    ("engine", "doctor", "preview", "diagnose", "replay", "why", "health", "metrics"),
     ("app",),
     ("testing",),
     ("cli",),

@@ -6,11 +6,13 @@ here, once; an integration only says what to ask.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -25,10 +27,13 @@ from onward.answer import Answer, error_of, error_without_answer
 from onward.contract import RemoteContact
 from onward.errors import Lost, PluginError
 from onward.failpoints import failpoint
+from onward.instrument import Call, Instrument, Nobody, path_template
 from onward.limiter import Limiter, Window, applies
 from onward.memory import Memory
 from onward.redact import Redactor
 from onward.transport import ENCODINGS, deadline, read_body
+
+log = logging.getLogger("onward.api")
 
 __all__ = ["Api", "Wire", "check_address", "is_loopback", "join"]
 
@@ -92,6 +97,7 @@ class Wire:
         left: how long the lease still runs; None where there is none.
         sleep: waits that many seconds (tests move their clock instead).
         stopping: asked while waiting; when it says so, no turn is waited for.
+        instrument: listens; `connection` and `integration` say whose calls these are.
         slots: what counts those in flight; wires of one drain share it.
     """
 
@@ -106,6 +112,9 @@ class Wire:
     renew: Callable[[], None] = lambda: None
     left: Callable[[], timedelta | None] = lambda: None
     stopping: Callable[[], bool] = lambda: False
+    instrument: Instrument = field(default_factory=Nobody)
+    connection: str = ""
+    integration: str = ""
     slots: AbstractContextManager[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,6 +148,7 @@ class Wire:
                 left = self.left()
                 nap = min(pause, NAP, left / 4 if left is not None else NAP)
                 self.sleep(max(nap.total_seconds(), 0.001))
+                self.instrument.waited(self.connection, nap.total_seconds())
                 pause -= max(nap, timedelta(milliseconds=1))
 
     def seconds_left(self) -> float:
@@ -298,7 +308,10 @@ class Api:
             running: set[Future[Made]] = set()
             while True:
                 while failure is None and len(running) < self._wire.in_flight:
-                    started = [pool.submit(function, t) for t in islice(waiting, 1)]
+                    started = [
+                        pool.submit(copy_context().run, function, t)
+                        for t in islice(waiting, 1)
+                    ]
                     if not started:
                         break
                     running.update(started)
@@ -322,17 +335,24 @@ class Api:
             "url": wire.redactor.url(str(request.url)),
             "request": wire.redactor.body(request.content.decode("utf-8", "replace")),
         }
-        title = wire.authenticator.title
+        title, code = wire.authenticator.title, ""
+        call = Call(
+            wire.connection,
+            wire.integration,
+            request.method,
+            path_template(request.url.path),
+        )
         try:
-            with deadline(wire.seconds_left()):
+            with wire.instrument.watch(call), deadline(wire.seconds_left()):
                 response = wire.client.send(request, stream=True)
                 try:
                     body = read_body(response, MOST_BYTES)
                 finally:
                     response.close()
+                call.status = response.status_code
         except httpx.HTTPError as error:
             failure = error_without_answer(error, request.method, title)
-            seen["error"] = failure.message
+            seen["error"], code = failure.message, failure.code
             raise failure from error
         except httpx.InvalidURL as error:
             raise PluginError(
@@ -344,4 +364,21 @@ class Api:
         finally:
             seen["ms"] = round((time.monotonic() - started) * 1000)
             self.exchanges.append(seen)
+            _tell(call, seen["ms"], code)
         return Answer(request.method, response.status_code, response.headers, body)
+
+
+def _tell(call: Call, ms: int, code: str) -> None:
+    log.debug(
+        "%s %s: %s",
+        call.method,
+        call.path,
+        call.status or code or "no answer",
+        extra={
+            "method": call.method,
+            "path": call.path,
+            "status": call.status,
+            "code": code or None,
+            "ms": ms,
+        },
+    )

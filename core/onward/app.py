@@ -25,6 +25,7 @@ from onward.contacts.input import contact_data, find_contacts, who
 from onward.contacts.suppress import add_suppression, record_consent
 from onward.contacts.values import clean_email
 from onward.database import Database
+from onward.delivery import trail
 from onward.delivery.cancel import Cancelled, cancel
 from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
@@ -164,6 +165,11 @@ class Onward:
         with database.read() as transaction:
             check_targets(config, transaction)
         return runtime
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the worker runs in this process, with all its threads."""
+        return self._engine is not None and self._engine.is_alive
 
     def start(self) -> None:
         """Start the worker threads."""
@@ -400,6 +406,7 @@ class Onward:
             return enqueue(transaction, wishes, self.runtime.clock())
 
         queued = self.runtime.database.run(work)
+        trail.queued(queued)
         self._wake({wish.connection_id for wish in queued})
         return list(queued.values())
 
@@ -409,6 +416,7 @@ class Onward:
         until_empty: bool = True,
         only: Sequence[int] | None = None,
         on_progress: Callable[[int], None] = lambda rows: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> Delivery:
         """Send what is due, in this thread; see `onward.delivery.work.deliver`."""
         runtime = self.runtime
@@ -421,6 +429,7 @@ class Onward:
                 until_empty=until_empty,
                 on_progress=on_progress,
                 keep_time=worktime.keep,
+                stopping=stopping,
             )
         finally:
             if self._worktime is None:
@@ -449,12 +458,12 @@ class Onward:
         if dry_run:
             return preview_replay(self.runtime, what, on_progress=on_progress)
 
-        def wake(connections: Iterable[int]) -> None:
-            for connection_id in connections:
-                self.wake(connection_id)
-
         return replay(
-            self.runtime, what, force=force, on_progress=on_progress, on_queued=wake
+            self.runtime,
+            what,
+            force=force,
+            on_progress=on_progress,
+            on_queued=self._wake,
         )
 
     def cancel(

@@ -14,7 +14,8 @@ OnwardError
 ├── PluginError            a plugin broke its contract or failed to load
 ├── Repeat                 others changed the same rows at the same moment
 ├── Fenced                 another worker holds the lease now
-└── Withdrawn              somebody opted out while their batch waited
+├── Withdrawn              somebody opted out while their batch waited
+└── Stopping               this process is to stop; what it did not begin waits
 """
 
 from __future__ import annotations
@@ -154,3 +155,7 @@ class Fenced(OnwardError):
 
 class Withdrawn(OnwardError):
     """Somebody in the batch opted out while it waited for its calls."""
+
+
+class Stopping(OnwardError):
+    """This process stops; what it has not begun waits for the next one."""

@@ -16,8 +16,10 @@ from onward.clock import utcnow
 from onward.config import Config
 from onward.database import Database
 from onward.errors import ConfigError
+from onward.instrument import Instrument
 from onward.limiter import Limiter
 from onward.plugins import Plugins
+from onward.tracing import Spans
 from onward.vault import Vault
 
 KEY_FILE = "onward.key"
@@ -34,6 +36,7 @@ class Runtime:
         simulated: the clock is a test's and has nothing to do with any server's.
         on_work: the engine of this process, None while none runs here.
         unfit: why this process must not send now, "" when it may.
+        instrument: listens to what is done; see `onward.instrument`.
     """
 
     config: Config
@@ -47,6 +50,7 @@ class Runtime:
     simulated: bool = False
     on_work: Callable[[int], None] | None = None
     unfit: str = ""
+    instrument: Instrument = field(default_factory=Spans)
     limiter: Limiter = field(init=False)
     opened: dict[int, object] = field(init=False, default_factory=dict[int, object])
     lock: threading.RLock = field(init=False, default_factory=threading.RLock)

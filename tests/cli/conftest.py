@@ -112,6 +112,17 @@ api_url = "{self.url}"
         return [word for n, v in given.items() for word in ("--set", f"{n}={v}")]
 
 
+def line_with(process: subprocess.Popen[str], words: str) -> str:
+    """Read stderr until a line has these words."""
+    assert process.stderr is not None
+    seen: list[str] = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} was never said: {seen}")
+
+
 @pytest.fixture(scope="session")
 def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with all tables, made once and copied."""

@@ -18,23 +18,12 @@ import pytest
 from onward.testing import serve
 from onward.vault import Vault
 
-from .conftest import PASSWORD, Place
+from .conftest import PASSWORD, Place, line_with
 
 pytestmark = pytest.mark.slow
 
 Stop = list[subprocess.Popen[str]]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-
-def line_with(process: subprocess.Popen[str], words: str) -> str:
-    """Read stderr until a line has these words."""
-    assert process.stderr is not None
-    seen: list[str] = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            return line
-    raise AssertionError(f"{words!r} was never said: {seen}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -83,7 +83,7 @@ def holder(app: Onward) -> int:
     wanted = select(leases.c.holder).where(leases.c.name == "connection:1")
     with app.runtime.database.read() as transaction:
         found = transaction.execute(wanted).scalar_one()
-    return int(found.rpartition(":")[2])
+    return int(found.split(":")[-2])
 
 
 def finish(

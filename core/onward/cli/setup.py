@@ -12,7 +12,7 @@ from onward.cli.opening import open_app, options_of
 from onward.cli.printing import interactive, note, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from onward.config import Config
     from onward.integrations import Integration
@@ -93,15 +93,24 @@ def _make_tables(config: Config) -> None:
         database.close()
 
 
-def verify_all(runtime: Runtime) -> list[tuple[str, str]]:
+def verify_all(
+    runtime: Runtime, stopping: Callable[[], bool] = lambda: False
+) -> list[tuple[str, str]]:
     """Verify the connections that are new or changed; return (name, problem).
 
     Refused ones are paused, as they would be at their first delivery.
+
+    Args:
+        stopping: when it says so, no more is asked; the rest is left out.
     """
     from onward.connections.open import stored_secrets
     from onward.connections.state import read_all, read_state
     from onward.connections.verify import is_fresh, verify_or_pause
-    from onward.errors import ServiceError
+    from onward.errors import ServiceError, Stopping
+
+    def go_on() -> None:
+        if stopping():
+            raise Stopping
 
     with runtime.database.read() as transaction:
         states = read_all(transaction)
@@ -112,7 +121,9 @@ def verify_all(runtime: Runtime) -> list[tuple[str, str]]:
         ):
             continue
         try:
-            fresh = verify_or_pause(runtime, state)
+            fresh = verify_or_pause(runtime, state, renew=go_on)
+        except Stopping:
+            break
         except ServiceError as error:
             found.append((state.name, f"not verified yet: {error.message}"))
             continue

@@ -9,6 +9,7 @@ import typer
 from onward.cli.opening import open_app, open_runtime
 from onward.cli.printing import note, print_json, print_rows, progress, say
 from onward.cli.rules import targets
+from onward.cli.stopping import ending_well
 
 app = typer.Typer(help="What happens when points reach a number.")
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Of the trigger.")]
@@ -72,9 +73,21 @@ def apply(
     """
     from onward.events.apply import apply_trigger
 
-    with open_app(ctx) as app_, progress(f"applying {key}") as advance:
-        done = apply_trigger(app_.runtime, key, dry_run=dry_run, on_progress=advance)
+    with (
+        open_app(ctx) as app_,
+        progress(f"applying {key}") as advance,
+        ending_well() as stop,
+    ):
+        done = apply_trigger(
+            app_.runtime,
+            key,
+            dry_run=dry_run,
+            on_progress=advance,
+            stopping=stop.came,
+        )
     say(str(done))
+    if done.stopped:
+        raise typer.Exit(128 + stop.number)
 
 
 @app.command("cancel")

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.opening import logging_to_stderr, open_app, options_of
-from onward.cli.printing import cell, progress, say
-from onward.cli.stopping import stop_signals
+from onward.cli.opening import logging_to_stderr, open_app, options_of, with_options
+from onward.cli.printing import cell, note, progress, say
+from onward.cli.running import (
+    close_within,
+    give_up,
+    keep_secrets_out,
+    verify_in_background,
+    watched,
+)
+from onward.cli.stopping import ending_well, stop_signals
 
 if TYPE_CHECKING:
     from onward.delivery.work import Delivery
@@ -23,44 +30,76 @@ log = logging.getLogger("onward.worker")
 
 # How often the worker says what it did.
 EVERY_S = 10.0
-LAYOUT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+LogFormat = Annotated[
+    str, typer.Option(metavar="text|json", help="How log lines are written.")
+]
+LogLevel = Annotated[
+    str,
+    typer.Option(metavar="LEVEL", help="debug, info, warning or error; debug is much."),
+]
 
 
-def worker(ctx: typer.Context) -> None:
+def worker(
+    ctx: typer.Context,
+    log_format: LogFormat = "",
+    log_level: LogLevel = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there."
+        ),
+    ] = "",
+    grace: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Stopped, wait that long for what is being sent."
+        ),
+    ] = "",
+) -> None:
     """Send what is queued until stopped; what is being sent then ends first."""
     from onward import signals
     from onward.app import Onward
     from onward.errors import ConfigError
-    from onward.redact import RedactingFilter, Redactor
 
-    with logging_to_stderr(logging.INFO, LAYOUT) as handler:
-        app = Onward.from_config(options_of(ctx).config or None)
-        runtime = app.runtime
-        for filter_ in handler.filters:
-            if isinstance(filter_, RedactingFilter):
-                filter_.redactor = Redactor(_secrets(runtime))
+    app = Onward.from_config(options_of(ctx).config or None)
+    config = with_options(
+        app.config,
+        log_format=log_format,
+        log_level=log_level,
+        listen=listen,
+        grace=grace,
+    )
+    patience = config.grace.total_seconds()
+    level = logging.getLevelNamesMapping()[config.log_level.upper()]
+    with logging_to_stderr(level, config.log_format, whole=True) as private:
+        keep_secrets_out(private, app)
         # A second one exits at once. Safe: an interrupted send is read back by
         # whoever comes next.
-        wait = stop_signals()
-        tally = Tally()
-        for fact in (
-            signals.push_delivered,
-            signals.push_failed,
-            signals.push_skipped,
-        ):
-            fact.connect(tally.count, sender=app)
-        try:
-            app.start()
-            if runtime.unfit:
-                raise ConfigError(runtime.unfit)
-            log.info("the worker runs; Ctrl-C or SIGTERM stops it")
-            _verify(runtime)
-            while not wait(EVERY_S):
-                tally.tell()
-            log.info("stopping; what is being sent ends first")
-        finally:
-            app.close()
-        tally.tell()
+        stop = stop_signals()
+        with watched(app, config.listen, stop) as pulse:
+            tally = Tally()
+            for fact in (
+                signals.push_delivered,
+                signals.push_failed,
+                signals.push_skipped,
+            ):
+                fact.connect(tally.count, sender=app)
+            try:
+                app.start()
+                if app.runtime.unfit:
+                    raise ConfigError(app.runtime.unfit)
+                log.info("the worker runs; Ctrl-C or SIGTERM stops it")
+                # In a thread: a service that does not answer keeps nobody here.
+                verify_in_background(app.runtime, stop.came)
+                while not stop(EVERY_S):
+                    tally.tell()
+                log.info("stopping; what is being sent ends first")
+            finally:
+                ended = close_within(app, patience)
+            tally.tell()
+            if not ended:
+                give_up(app.runtime, pulse, patience)
         log.info("stopped")
 
 
@@ -84,34 +123,28 @@ class Tally:
             log.info("%s: %s %s: %d", connection, state, code, number)
 
 
-def _verify(runtime: Runtime) -> None:
-    from onward.cli.setup import verify_all
-
-    for name, problem in verify_all(runtime):
-        if problem:
-            log.warning("%s: %s", name, problem)
-        else:
-            log.info("%s: verified", name)
-
-
-def _secrets(runtime: Runtime) -> list[str]:
-    from onward.connections.secrets import known_secrets
-
-    return known_secrets(runtime)
-
-
 def deliver(
     ctx: typer.Context,
     until_empty: Annotated[
         bool,
         typer.Option("--until-empty", help="Go on until nothing more is due now."),
     ] = False,
+    log_format: LogFormat = "",
+    log_level: LogLevel = "",
 ) -> None:
-    """Send what is due now, and say what became of it."""
-    with open_app(ctx) as app:
+    """Send what is due now, and say what became of it.
+
+    Told to stop, it ends what is being sent and returns the rest.
+    """
+    with open_app(ctx, log_format, log_level) as app, ending_well() as stop:
         with progress("delivering") as advance:
-            done = app.deliver(until_empty=until_empty, on_progress=advance)
+            done = app.deliver(
+                until_empty=until_empty, on_progress=advance, stopping=stop.came
+            )
         _tell(done, app.runtime)
+        if stop.came():
+            note("stopped; what was not sent waits")
+            raise typer.Exit(128 + stop.number)
 
 
 def _tell(done: Delivery, runtime: Runtime) -> None:

@@ -9,7 +9,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from onward.config.model import Config, ConnectionConfig, Durability
+from onward.config.model import (
+    Config,
+    ConnectionConfig,
+    Durability,
+    LogFormat,
+    LogLevel,
+)
 from onward.config.problems import Problem, Problems, Table
 from onward.config.sections import (
     read_connection,
@@ -20,6 +26,7 @@ from onward.config.sections import (
 from onward.config.values import (
     as_duration,
     as_key,
+    as_listen,
     as_number,
     as_text,
     as_texts,
@@ -33,6 +40,8 @@ FILE_NAME = "onward.toml"
 DEFAULT_DATABASE_URL = "sqlite:///onward.db"
 
 _DURABILITIES: tuple[Durability, ...] = ("normal", "power")
+LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
+LOG_LEVELS: tuple[LogLevel, ...] = ("info", "debug", "warning", "error")
 _WRITTEN_AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -128,6 +137,10 @@ def read_values(
         lease=own.read("lease", timedelta(seconds=60), as_duration),
         timezone=own.read("timezone", "UTC", as_timezone),
         retention_days=own.read("retention_days", 90, as_number(1, 36_500)),
+        log_format=own.one_of("log_format", LOG_FORMATS),
+        log_level=own.one_of("log_level", LOG_LEVELS),
+        listen=own.read("listen", "", as_listen),
+        grace=own.read("grace", timedelta(seconds=30), as_duration),
         plugins_disabled=plugins.read("disabled", (), as_texts),
         plugins_dir=folder / "plugins",
         contact_fields=fields,

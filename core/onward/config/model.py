@@ -14,6 +14,8 @@ from onward.contract import Limit
 from onward.filters import Filter
 
 Durability = Literal["normal", "power"]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["info", "debug", "warning", "error"]
 OptIn = Literal["normal", "pending"]
 UnsubscribeMeans = Literal["segment", "everywhere"]
 
@@ -140,6 +142,9 @@ class Config:
         lease: how long a worker keeps a connection without renewing.
         timezone: of times of day, as `Europe/Amsterdam`.
         retention_days: how long events and attempts are kept.
+        log_format, log_level: of what the worker logs.
+        listen: HOST:PORT of the worker's probes and metrics; "" = none.
+        grace: how long a worker that is stopped lets what it sends end.
         plugins_disabled: names of plugins not to load.
         plugins_dir: where drop-in plugins lie; need not exist.
         contact_fields: the custom fields, by name.
@@ -154,6 +159,10 @@ class Config:
     lease: timedelta = timedelta(seconds=60)
     timezone: str = "UTC"
     retention_days: int = 90
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+    listen: str = ""
+    grace: timedelta = timedelta(seconds=30)
     plugins_disabled: tuple[str, ...] = ()
     contact_fields: dict[str, ContactField] = field(
         default_factory=dict[str, ContactField]

@@ -112,6 +112,18 @@ def as_duration(value: object) -> timedelta:
     return unit * amount
 
 
+def as_listen(value: object) -> str:
+    """Return HOST:PORT; a port alone is one of this machine only."""
+    text = str(value) if isinstance(value, int) else as_text(value)
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not port.isdecimal() or int(port) > 65_535 or re.search(r"[\s/@]", host):
+        raise ValueError(
+            'must be an address and a port, as "127.0.0.1:9464", or a port alone'
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def as_repeat(value: object) -> Literal["every", "once"] | timedelta:
     """Return how often a rule may run for one contact."""
     if value == "every":

@@ -124,6 +124,9 @@ class Opened:
             renew=renew,
             left=left,
             stopping=stopping,
+            instrument=runtime.instrument,
+            connection=self.state.name,
+            integration=self.state.integration,
         )
 
     def api(self, runtime: Runtime, *, renew: Callable[[], None] = lambda: None) -> Api:

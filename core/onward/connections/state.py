@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +16,13 @@ from onward import signals
 from onward.contract import RemoteField
 from onward.delivery.retry import rest_for
 from onward.errors import InputError
+from onward.logs.addresses import without_addresses
 from onward.models import Connection, RemoteSegmentRow, table
 from onward.runtime import Runtime
 from onward.sql import PerDialect
+
+# With what is said of deliveries: see `onward.delivery.trail`.
+log = logging.getLogger("onward.trail")
 
 rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
@@ -243,6 +248,8 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
         ).rowcount
         state = read_state(transaction, connection_id)
     if changed and state is not None:
+        words, more = without_addresses(why), {"connection": state.name, "code": code}
+        log.error("%s is paused: %s", state.name, words, extra=more)
         signals.announce(
             signals.connection_paused,
             runtime.sender,
@@ -272,6 +279,7 @@ def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
         ).rowcount
         state = read_state(transaction, connection_id)
     if changed and state is not None:
+        log.info("%s goes on", state.name, extra={"connection": state.name})
         signals.announce(
             signals.connection_resumed,
             runtime.sender,

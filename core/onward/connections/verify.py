@@ -39,6 +39,7 @@ from onward.errors import (
     OnwardError,
     PluginError,
 )
+from onward.logs.addresses import without_addresses
 from onward.models import (
     OPEN_STATES,
     Connection,
@@ -170,7 +171,7 @@ def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -
 
 def _announce(runtime: Runtime, state: State, held: Iterable[str]) -> None:
     for why in held:
-        log.error("%s", why)
+        log.error("%s", without_addresses(why))
         fact = signals.ConnectionFact(state.name, "no_such_segment", why)
         signals.announce(signals.connection_paused, runtime.sender, fact)
 

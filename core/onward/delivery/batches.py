@@ -19,6 +19,7 @@ from onward.connections.state import (
 )
 from onward.connections.verify import reread_segments
 from onward.contract import RemoteSegment
+from onward.delivery import trail
 from onward.delivery.claiming import Claimed, claim, next_segment
 from onward.delivery.lease import Held
 from onward.delivery.prepare import Prepared, Ready, Rules, opted_out, prepare
@@ -176,6 +177,7 @@ class Batches:
                     transaction, rows, fence, code=code, reason=reason
                 )
             )
+            trail.put_back(rows, code)
 
     # -- what is next
 
@@ -226,6 +228,7 @@ class Batches:
     def _may_keep(self, rows: list[Claimed]) -> bool:
         """Look around after a claim: put it back if a batch met a reason to stop."""
         self._claims += 1
+        trail.claimed(rows)
         failpoint("after_claim")
         if not self._halted():
             return True
@@ -233,6 +236,7 @@ class Batches:
         self._runtime.database.run(
             lambda transaction: put_back(transaction, ids, self._held.fence)
         )
+        trail.put_back(ids, "")
         return False
 
     def _resolve(self) -> Stop | None:

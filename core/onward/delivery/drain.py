@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -33,6 +34,7 @@ from onward.connections.state import (
 )
 from onward.connections.verify import is_fresh, verify_connection, verify_or_pause
 from onward.contract import RemoteSegment
+from onward.delivery import trail
 from onward.delivery.batches import STALE, Batches
 from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
 from onward.delivery.lease import Held, held_until, take
@@ -43,8 +45,17 @@ from onward.delivery.retry import Decision
 from onward.delivery.send import Sending
 from onward.delivery.settling import settle
 from onward.delivery.stops import Stop
-from onward.errors import ConfigError, Fenced, PluginError, ServiceError, Temporary
+from onward.errors import (
+    ConfigError,
+    Fenced,
+    PluginError,
+    ServiceError,
+    Stopping,
+    Temporary,
+)
 from onward.failpoints import failpoint
+from onward.instrument import Drain, watching
+from onward.logs.addresses import without_addresses
 from onward.runtime import Runtime
 
 log = logging.getLogger("onward.delivery")
@@ -113,7 +124,9 @@ def drain(
         )
     work = _Drain(runtime, connection_id, held, others_wait, stopping, on_progress)
     try:
-        work.run()
+        with watching(runtime.instrument, work.watched):
+            work.run()
+            work.watched.stopped = work.report.stopped
     except Fenced:
         held.lost = True
         if held.release():
@@ -146,6 +159,7 @@ class _Drain:
         self.stopping = stopping
         self.on_progress = on_progress
         self.report = Report()
+        self.watched = Drain(connection_id, held.fence)
         self.counting = threading.Lock()
         self.gone: set[str] = set()
         # What rows are told that were claimed and do not leave now.
@@ -161,6 +175,8 @@ class _Drain:
         failpoint("before_claim")
         if state is None:
             return
+        self.watched.connection = state.name
+        self.watched.integration = state.integration
         if switched_off(state) is not None:
             self._skip_all(state)
         elif self._may_work(state, now):
@@ -269,7 +285,7 @@ class _Drain:
                 return self._open_outdated(state)
             if not is_fresh(self.runtime, state):
                 try:
-                    fresh = verify_or_pause(self.runtime, state, renew=self.held.renew)
+                    fresh = verify_or_pause(self.runtime, state, renew=self._go_on)
                 except Temporary:
                     if state.verified_at is None:
                         raise
@@ -280,7 +296,7 @@ class _Drain:
                     return None
                 state = fresh
             return open_connection(self.runtime, state)
-        except ChangedMeanwhile as error:
+        except (ChangedMeanwhile, Stopping) as error:
             self._stop("turn", self.runtime.clock(), error.message)
         except ServiceError as error:
             after = error.after if isinstance(error, Temporary) else None
@@ -288,6 +304,12 @@ class _Drain:
         except (ConfigError, PluginError) as error:
             self._pause("settings", error.message)
         return None
+
+    def _go_on(self) -> None:
+        """Prolong the lease; ask nothing more when this process is to stop."""
+        if self.stopping():
+            raise Stopping
+        self.held.renew()
 
     def _open_outdated(self, state: State) -> Opened | None:
         """Open it with the older settings of this process, if they lead there too.
@@ -304,7 +326,7 @@ class _Drain:
                     f"{state.name}: onward.toml was changed after this process started;"
                     f" restart it ({error.message})"
                 )
-                log.warning("%s", opened.unfit)
+                log.warning("%s", without_addresses(opened.unfit))
         if opened.unfit:
             self._stop("paused", None, opened.unfit)
             return None
@@ -335,8 +357,13 @@ class _Drain:
                         if ahead is not None and self._overlaps(ahead):
                             self._put_back(ahead)
                             ahead = None
+                    if ahead is not None and self.stopping():
+                        self._put_back(ahead)
+                        ahead = None
+                        continue
                     if ahead is not None and len(running) < self.width:
-                        running[pool.submit(ahead.run)] = ahead
+                        begun = pool.submit(copy_context().run, ahead.run)
+                        running[begun] = ahead
                         ahead = None
                         continue
                     if not running:
@@ -417,7 +444,8 @@ class _Drain:
                 self._stop("limit", now + stop.after, stop.why, stop.code)
             case "segment" if segment is not None:
                 pause_segment(self.runtime, self.opened.state, segment.id, stop.why)
-                log.error("%s: %s", self.opened.state.name, stop.why)
+                why = without_addresses(stop.why)
+                log.error("%s: %s", self.opened.state.name, why)
                 self.gone.add(segment.id)
                 self.report.held[segment.name] = stop.why
                 self.batches.put_back()
@@ -457,4 +485,5 @@ class _Drain:
         until = self.runtime.database.run(
             lambda transaction: rest(transaction, self.of, now, stop.after, again=again)
         )
+        trail.rests(until, stop.code, stop.why)
         self._stop("rest", until, stop.why, stop.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ _TAKE = PerDialect(
             name=bindparam("name"),
             fence=1,
             until=bindparam("until"),
-            holder=bindparam("who"),
+            holder=bindparam("holder"),
         )
         .on_conflict_do_update(
             index_elements=["name"],
@@ -43,6 +44,16 @@ _MINE = (leases.c.name == bindparam("of"), leases.c.fence == bindparam("mine"))
 # Shared: a worker that takes it waits, and then sees what this transaction did.
 _STILL_MINE = select(leases.c.fence).where(*_MINE).with_for_update(read=True)
 _RENEW = update(leases).where(*_MINE).values(until=bindparam("to"))
+_SHORTEN = (
+    update(leases)
+    .where(
+        leases.c.holder == bindparam("mine"),
+        leases.c.until > bindparam("latest", type_=leases.c.until.type),
+    )
+    .values(until=bindparam("latest"))
+)
+# Two machines may have one name, and their first processes one number.
+_TOKEN = secrets.token_hex(3)
 
 
 @dataclass(slots=True)
@@ -120,7 +131,7 @@ def take(
     """
     now = clock()
     until = now + length
-    given = {"name": name, "until": until, "now": now, "who": holder()}
+    given = {"name": name, "until": until, "now": now, "holder": this_process()}
     with database.write() as connection:
         fence = connection.execute(_TAKE(connection), given).scalar()
     if fence is None:
@@ -128,13 +139,25 @@ def take(
     return Held(database, name, fence, until, length, clock)
 
 
-def holder() -> str:
-    """Return who this process is, for people: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def held_until(database: Database, name: str) -> datetime | None:
     """Return when a lease ends, if nobody renews it; None when nobody ever took it."""
     with database.read() as connection:
         until: datetime | None = connection.execute(_UNTIL, {"of": name}).scalar()
     return until
+
+
+def this_process() -> str:
+    """Return what this process is called where it holds a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
+
+
+def shorten_all(database: Database, latest: datetime) -> int:
+    """Let every lease of this process end by then; return how many ended later.
+
+    For a process that must go before its calls are answered: `latest` is when the
+    last of them would have been given up, and until then nobody may read back.
+    """
+    given = {"mine": this_process(), "latest": latest}
+    return database.run(
+        lambda transaction: transaction.execute(_SHORTEN, given).rowcount
+    )

@@ -27,6 +27,7 @@ from onward.delivery.send import GIVE_UP_AFTER
 from onward.delivery.settling import settle
 from onward.delivery.stops import Stop, is_crash, stop_for
 from onward.errors import Fenced, Temporary
+from onward.instrument import Batch, watching
 from onward.integrations import can, read_back
 from onward.models import PushState
 from onward.runtime import Runtime
@@ -84,10 +85,15 @@ class ReadBack:
         """
         if can(self.opened.integration, "read"):
             sent = self._opened(len(doubtful))
-            try:
-                self._ask(sent, list(doubtful), "")
-            finally:
-                self._close(sent)
+            rows = [ready.row.id for ready in doubtful]
+            name, integration = sent.state.name, sent.state.integration
+            watched = Batch(name, integration, "read", rows, sent.attempt_id)
+            with watching(self.runtime.instrument, watched):
+                try:
+                    self._ask(sent, list(doubtful), "")
+                finally:
+                    watched.stopped = self.stop.code if self.stop else ""
+                    self._close(sent)
         elif self.opened.integration.repeatable:
             self._send_again(doubtful, "no_answer", "never answered")
         else:

@@ -14,6 +14,7 @@ from onward import remote, signals
 from onward.connections.state import State
 from onward.contacts.suppress import add_suppression, find_survivors
 from onward.contract import Outcome, OutcomeKind
+from onward.delivery import trail
 from onward.delivery.claiming import hold_rows
 from onward.delivery.prepare import Ready
 from onward.delivery.retry import Decision, any_luck, decide
@@ -298,9 +299,12 @@ def announce_decisions(
     Args:
         contacts: (row, contact id).
     """
+    contact_of = dict(contacts)
+    ends = ((one.state.value, one.code) for one in decisions.values())
+    runtime.instrument.settled(state.name, ends)
+    trail.settled(decisions, contact_of)
     if not any(signal.receivers for signal in _SIGNALS.values()):
         return
-    contact_of = dict(contacts)
     for row, decision in decisions.items():
         signal = _SIGNALS.get(decision.state)
         if signal is not None:

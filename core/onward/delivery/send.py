@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from onward.api import Api
 from onward.connections.open import Opened
 from onward.contract import Outcome, OutcomeKind, RemoteSegment
+from onward.delivery import trail
 from onward.delivery.claiming import mark_sent
 from onward.delivery.lease import Held
 from onward.delivery.prepare import Ready
@@ -29,6 +30,7 @@ from onward.delivery.settling import add_outcomes, put_back
 from onward.delivery.stops import HALVED, Stop, is_crash, stop_for
 from onward.errors import Fenced, PluginError, Rejected, Temporary, Withdrawn
 from onward.failpoints import failpoint
+from onward.instrument import Batch, watching
 from onward.runtime import Runtime
 
 # A batch may wait long for its calls; who opts out meanwhile is looked for as often.
@@ -62,6 +64,7 @@ class Sending:
     opted_out: Callable[[Part], Part]
     stop: Stop | None = None
     _sent: Sent = field(init=False)
+    _watched: Batch = field(init=False)
     _error: str = ""
     _pending: list[tuple[Ready, Outcome]] = field(
         default_factory=list[tuple[Ready, Outcome]]
@@ -82,6 +85,8 @@ class Sending:
             self.map_version,
             self.held.fence,
         )
+        state, rows = self.opened.state, [ready.row.id for ready in self.batch]
+        self._watched = Batch(state.name, state.integration, "push", rows)
 
     @property
     def worked(self) -> bool:
@@ -96,11 +101,16 @@ class Sending:
         """
         self.api.before_request = self._before_request
         self.api.last_word = self._look_for_opt_outs
+        with watching(self.runtime.instrument, self._watched):
+            self._run()
+
+    def _run(self) -> None:
         try:
             self._send_part(list(self.batch))
             if self.stop is None and self._accepted == 0:
                 # It was no single contact: not one of them went through.
                 self.stop = self._crash
+            self._watched.stopped = self.stop.code if self.stop else ""
             self._store(closing=True)
         except BaseException as error:
             if isinstance(error, Fenced):
@@ -140,6 +150,8 @@ class Sending:
 
         attempt_id = self.runtime.database.run(work)
         self._sent = replace(self._sent, attempt_id=attempt_id)
+        self._watched.attempt_id = attempt_id
+        trail.leaves(attempt_id, rows)
         failpoint("after_attempt")
 
     def _store(self, *, closing: bool = False) -> None:
@@ -193,6 +205,7 @@ class Sending:
             add_outcomes(transaction, rows, attempt, "waiting", code, why, now)
 
         self.runtime.database.run(work)
+        trail.put_back(rows, code)
 
     # -- sending
 
@@ -297,7 +310,8 @@ class Sending:
             return
         stop = stop_for(error, state.integration, self.opened.redactor)
         self.stop = stop
-        if stop.lost:
+        # Of a batch that waited for its very first call nothing left.
+        if stop.lost and (self.api.exchanges or stop.kind != "limit"):
             self._end(left, lambda r: r.item.unknown(stop.code, stop.why))
         elif stop.is_ours:
             # No fault of these contacts: they wait as they are, no try used.

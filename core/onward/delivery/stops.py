@@ -17,6 +17,7 @@ from onward.errors import (
     SegmentGone,
     Temporary,
 )
+from onward.logs.addresses import without_addresses
 from onward.redact import Redactor
 
 log = logging.getLogger("onward.delivery")
@@ -83,7 +84,8 @@ def stop_for(error: Exception, integration: str, redactor: Redactor) -> Stop:
         case _:
             # As text: whoever logs it need not know the secrets.
             trace = redactor.text("".join(traceback.format_exception(error)))
-            log.error("%s: the integration failed\n%s", integration, trace)
+            words = without_addresses(trace)
+            log.error("%s: the integration failed\n%s", integration, words)
             stop = Stop("rest", "plugin_error", f"{integration} failed: {error!r}")
     return replace(stop, why=redactor.text(stop.why))
 

@@ -108,6 +108,7 @@ def deliver(
     until_empty: bool = True,
     on_progress: Callable[[int], None] = lambda rows: None,
     keep_time: Callable[[], None] = lambda: None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Delivery:
     """Work on every connection that has something due.
 
@@ -120,11 +121,12 @@ def deliver(
             calls, or for a worker that died holding a connection, and returns where
             it would take longer.
         keep_time: called between connections, to go by the right clock.
+        stopping: when it says so, what is being sent ends and nothing more begins.
 
     Raises:
         ConfigError: this process may not send now.
     """
-    work = _Deliver(runtime, only, until_empty, on_progress, keep_time)
+    work = _Deliver(runtime, only, until_empty, on_progress, keep_time, stopping)
     while work.round() and until_empty:
         work.wait()
     with runtime.database.read() as transaction:
@@ -150,12 +152,14 @@ class _Deliver:
         until_empty: bool,
         on_progress: Callable[[int], None],
         keep_time: Callable[[], None],
+        stopping: Callable[[], bool],
     ) -> None:
         self.runtime = runtime
         self.only = only
         self.until_empty = until_empty
         self.on_progress = on_progress
         self.keep_time = keep_time
+        self.stopping = stopping
         self.done = Delivery()
         self.failure: Exception | None = None
         # Not worth another look in this call.
@@ -172,12 +176,15 @@ class _Deliver:
             self.keep_time()
             if self.runtime.unfit:
                 raise ConfigError(self.runtime.unfit)
+            if self.stopping():
+                return False
             others_wait = _always if place + 1 < len(todo) else _never
             try:
                 report = drain(
                     self.runtime,
                     of,
                     others_wait=others_wait,
+                    stopping=self.stopping,
                     on_progress=self.on_progress,
                 )
             except Exception as error:
@@ -187,12 +194,15 @@ class _Deliver:
                 self.over.add(of)
             else:
                 self._take_in(of, names.get(of, str(of)), report)
-        return bool(todo)
+        return bool(todo) and not self.stopping()
 
     def wait(self) -> None:
         """Sleep until the first of those that can be waited for is worth a look."""
-        if self.pause is not None:
-            self.runtime.sleep(max(self.pause.total_seconds(), 0.01))
+        left = self.pause or timedelta()
+        while left > timedelta() and not self.stopping():
+            nap = min(left, NAP)
+            self.runtime.sleep(max(nap.total_seconds(), 0.01))
+            left -= nap
 
     def _todo(self) -> tuple[Sequence[int], dict[int, str]]:
         with self.runtime.database.read() as transaction:

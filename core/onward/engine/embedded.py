@@ -15,6 +15,7 @@ from onward.delivery.lease import take
 from onward.delivery.work import connections_with_work
 from onward.engine.outage import Outage
 from onward.errors import Fenced
+from onward.instrument import Sweep
 from onward.runtime import Runtime
 
 log = logging.getLogger("onward.engine")
@@ -76,6 +77,11 @@ class EmbeddedEngine:
         """Tell whether it was started and not stopped."""
         return bool(self._threads)
 
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether all its threads run."""
+        return self.is_running and all(one.is_alive() for one in self._threads)
+
     def start(self) -> None:
         """Start the threads; a second call does nothing."""
         if self._threads:
@@ -132,7 +138,8 @@ class EmbeddedEngine:
             wait = self._sweep
             try:
                 if not self._runtime.unfit:
-                    wait = self._offer_due()
+                    with self._runtime.instrument.watch(Sweep()):
+                        wait = self._offer_due()
                     self._run_tasks()
                 self._away.over()
             except Exception as error:
@@ -184,6 +191,8 @@ class EmbeddedEngine:
 
     def _drain(self) -> None:
         while (connection_id := self._todo.get()) is not None:
+            if self._stopping.is_set():
+                continue  # what was offered before: others see it too
             report = Report()
             try:
                 report = drain(

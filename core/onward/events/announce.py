@@ -8,6 +8,7 @@ from blinker import NamedSignal
 
 from onward import signals
 from onward.connections.state import read_all
+from onward.delivery import trail
 from onward.events.action import Recorded
 from onward.runtime import Runtime
 from onward.signals import (
@@ -22,6 +23,7 @@ from onward.signals import (
 
 def announce_recorded(runtime: Runtime, recorded: Recorded) -> None:
     """Announce the facts of one transaction, each once."""
+    trail.queued(recorded.queued)
 
     def say(signal: NamedSignal, facts: Iterable[Fact]) -> None:
         if signal.receivers:  # usually nobody listens: then no fact is made

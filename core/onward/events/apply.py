@@ -98,6 +98,7 @@ class Applied:
         done: of them so far, by earlier calls too.
         fired: contacts it fired for by this call.
         cancelled: somebody stopped it before the end.
+        stopped: this process was told to stop; the next call goes on.
     """
 
     key: str
@@ -106,6 +107,7 @@ class Applied:
     fired: int = 0
     cancelled: bool = False
     dry_run: bool = False
+    stopped: bool = False
 
     def __str__(self) -> str:
         """Say it in a sentence."""
@@ -115,6 +117,11 @@ class Applied:
             return (
                 f"{self.key} was cancelled after {self.done} of "
                 f"{_contacts(self.total)}; what was queued stays queued"
+            )
+        if self.stopped:
+            return (
+                f"{self.key} was stopped after {self.done} of {_contacts(self.total)}; "
+                "the same command goes on there"
             )
         return f"{self.key} fired for {_contacts(self.fired)}"
 
@@ -126,6 +133,7 @@ def apply_trigger(
     dry_run: bool = False,
     batch: int = BATCH,
     on_progress: Callable[[int], None] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Applied:
     """Fire a trigger once for everybody who is at or above it and was not fired.
 
@@ -135,6 +143,7 @@ def apply_trigger(
     Args:
         dry_run: only count.
         on_progress: called after each batch with the contacts in it.
+        stopping: asked before each batch.
 
     Raises:
         InputError: there is no such trigger, it is switched off, or another
@@ -148,7 +157,7 @@ def apply_trigger(
     if held is None:
         raise InputError(_busy(runtime, key))
     try:
-        return _Work(runtime, trigger, held, batch, on_progress).run()
+        return _Work(runtime, trigger, held, batch, on_progress, stopping).run()
     except Fenced:
         raise InputError(
             f"another process goes on with the trigger {key}: this one was away for "
@@ -204,12 +213,14 @@ class _Work:
         held: Held,
         batch: int,
         on_progress: Callable[[int], None] | None,
+        stopping: Callable[[], bool],
     ) -> None:
         self.runtime = runtime
         self.trigger = trigger
         self.held = held
         self.batch = batch
         self.on_progress = on_progress
+        self.stopping = stopping
         self.job_id, self.cursor, self.done, self.total = self._job()
 
     def _job(self) -> tuple[int, int, int, int]:
@@ -242,6 +253,10 @@ class _Work:
         # when the threshold was lowered: after its rest, once more from the start.
         again = self.cursor > 0
         while True:
+            if self.stopping():
+                return Applied(
+                    self.trigger.key, self.total, self.done, fired, stopped=True
+                )
             self.held.renew()
             batch = self.runtime.database.run(self._one_batch)
             if batch is None:
