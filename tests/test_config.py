@@ -279,6 +279,15 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
             " years",
         ),
         (
+            "[onward]\nlisten = 'localhost'",
+            "line 2: onward.listen: must be an address and a port, as "
+            '"127.0.0.1:9464", or a port alone',
+        ),
+        (
+            "[onward]\nlog_format = 'xml'",
+            'line 2: onward.log_format: must be "text" or "json"',
+        ),
+        (
             "[onward]\ndurability = 'high'",
             'line 2: onward.durability: must be "normal" or "power"',
         ),
@@ -512,3 +521,24 @@ def test_any_content_is_read_or_refused(values: dict[str, object]) -> None:
     _, problems = read_values(values, Path("/srv"), {}, ())
 
     assert all(isinstance(problem, Problem) for problem in problems.listed(""))
+
+
+@pytest.mark.parametrize(
+    ("given", "listen"),
+    [
+        ("9464", "127.0.0.1:9464"),
+        ('":9464"', "127.0.0.1:9464"),
+        ('"0.0.0.0:9464"', "0.0.0.0:9464"),
+        ('"[::1]:9464"', "[::1]:9464"),
+    ],
+)
+def test_what_a_worker_needs_around_it(tmp_path: Path, given: str, listen: str) -> None:
+    """A port alone is one of this machine; the rest has defaults."""
+    text = f'[onward]\nlisten = {given}\ngrace = "5s"\nlog_format = "json"\n'
+
+    config = load_config(a_file(tmp_path, text), {})
+
+    assert (config.listen, config.grace) == (listen, timedelta(seconds=5))
+    assert (config.log_format, config.log_level) == ("json", "info")
+    plain = load_config(a_file(tmp_path, ""), {})
+    assert (plain.listen, plain.grace) == ("", timedelta(seconds=30))

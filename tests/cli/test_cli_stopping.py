@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 
 from onward.database import Database
-from onward.models import Lease, table
+from onward.models import Job, Lease, table
 from onward.testing import serve
 
 from .conftest import PASSWORD, Place, line_with
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 Stop = list[subprocess.Popen[str]]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 leases = table(Lease)
+jobs = table(Job)
 
 
 class Slow:
@@ -322,3 +323,36 @@ def test_deliver_logs_json_when_the_file_says_so(place: Place) -> None:
     about = [line["message"] for line in said if line.get("delivery_id") == 2]
     assert about == ["delivery 2 is claimed", "delivery 2 is delivered"]
     assert "shop.example" not in loud.err
+
+
+def test_an_apply_that_is_stopped_goes_on_later(place: Place, stop: Stop) -> None:
+    """It ends its batch, says how far it came, and frees its lease at once."""
+    text = (place.path / "onward.toml").read_text()
+    trigger = '[[point_triggers]]\nkey = "hot"\npoints = 5\n'
+    many = "\n".join(f"p{n}@shop.example,10" for n in range(3000))
+    place.write("people.csv", f"email,points\n{many}\n")
+    place.good("contacts", "import", "people.csv")
+    place.write("onward.toml", f"{text}\n{trigger}push_to = ['icontact']\n")
+    process = place.start("triggers", "apply", "hot", **PIPES)
+    stop.append(process)
+    while not (queued := _jobs(place)):
+        assert process.poll() is None
+
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err) == (143, "")
+    assert "hot was stopped after" in out
+    assert queued < 3000
+    assert "hot fired for" in place.good("triggers", "apply", "hot").out
+    [listed] = place.good("triggers", "--json").json
+    assert listed["fired"] == 3000
+
+
+def _jobs(place: Place) -> int:
+    """Return how many contacts the job has done."""
+    database = Database(f"sqlite:///{place.path / 'onward.db'}")
+    with database.read() as transaction:
+        done = transaction.execute(select(jobs.c.done)).scalar()
+    database.close()
+    return int(done or 0)

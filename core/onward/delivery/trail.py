@@ -71,25 +71,27 @@ def settled(decisions: Mapping[int, Decision], contact_of: Mapping[int, int]) ->
     """Say what became of deliveries, after the commit."""
     if not decisions or not log.isEnabledFor(logging.WARNING):
         return
-    alike: dict[tuple[str, str], list[int]] = {}
+    all_of_them = log.isEnabledFor(logging.INFO)
+    alike: dict[tuple[PushState, str], list[int]] = {}
     for row, decision in decisions.items():
-        alike.setdefault((decision.state.value, decision.code), []).append(row)
+        if all_of_them or decision.state is PushState.FAILED:
+            alike.setdefault((decision.state, decision.code), []).append(row)
     if log.isEnabledFor(logging.DEBUG):
         _each(decisions, contact_of)
-    if log.isEnabledFor(logging.INFO):
+    if all_of_them:
         words = ", ".join(
             f"{len(rows)} {' '.join(dict.fromkeys(filter(None, end)))}"
             for end, rows in alike.items()
         )
         log.info("%s", words, extra=named(list(decisions)))
     for (state, code), rows in alike.items():
-        if state == PushState.FAILED:
+        if state is PushState.FAILED:
             log.warning(
                 "%d failed: %s",
                 len(rows),
                 code,
                 extra={
-                    "state": state,
+                    "state": state.value,
                     "code": code,
                     "reason": without_addresses(decisions[rows[0]].reason),
                     "contact_ids": [contact_of.get(row, 0) for row in rows],
