@@ -7,7 +7,8 @@
 #   make quick    the tests without the slow ones and PostgreSQL, under 30 seconds
 #   make check    formatting, lint and types, as CI checks them
 #   make bench    the figures of benchmarks/
-#   make nightly  check, test, longer random tests, bench
+#   make nightly  check, test, longer random tests, the crash matrix, bench
+#   make reliability  only the crash matrix, 15 minutes; writes docs/reliability.md
 #   make setup    only the environment      make clean    remove it and all caches
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench nightly setup clean
+.PHONY: help demo test quick check format bench nightly reliability setup clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,8 +49,17 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
 nightly: check test
-	$(PYTEST) --hypothesis-profile=nightly -m "nightly or not postgres" $(ARGS)
+	$(PYTEST) --hypothesis-profile=nightly -m "nightly or not postgres" \
+	  --ignore=tests/reliability $(ARGS)
+	@$(MAKE) --no-print-directory reliability
 	$(BIN)/python -m benchmarks
+
+# One cell after the other: their times are shown.
+reliability: $(VENV)/.dev
+	rm -rf build/reliability
+	ONWARD_RELIABILITY=build/reliability \
+	  $(BIN)/python -m pytest --hypothesis-profile=nightly tests/reliability $(ARGS)
+	$(BIN)/python docs/make_reliability.py build/reliability
 
 setup: $(VENV)/.dev
 

@@ -170,6 +170,7 @@ class Cell:
             "row": self.row,
             "column": self.column,
             "people": self.people,
+            "lease_s": LEASE_S,
             "lost": self.lost,
             "different": self.different,
             "taken_s": round(self.taken_s, 1),
