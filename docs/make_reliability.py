@@ -60,7 +60,7 @@ PROMISES = """\
   and what is there as wished counts as delivered.
   An integration that cannot read says whether a second push does harm (`repeatable`);
   where it does, the push ends as failed with the code `unknown` rather than twice.
-- **One worker per connection.** Each claim, mark and outcome carries the fence of a lease.
+- **One worker per connection.** Each claim, mark and outcome carries a lease's fence.
   What a worker says that was stopped and woken is refused,
   and what is known of its contacts is doubted: the next push reads before it writes.
 - **A repeat with a key returns the first result**, for as long as the event is kept.
@@ -69,13 +69,14 @@ PROMISES = """\
 
 ## What Onward cannot promise
 
-- **Exactly once.** Between a request that left and its stored answer there is a moment
-  that only the service knows of. Natural keys (the address, the service's id) and reading back
-  make the second time the same as the first; with a service that has neither,
+- **Exactly once.** Between a request that left and its stored answer there is a
+  moment that only the service knows of. Natural keys (the address, the service's id)
+  and reading back make the second time the same as the first;
+  with a service that has neither,
   choose between `repeatable = True` (twice, rarely) and failed (not at all, rarely).
-- **A request that is already on its way cannot be called back.** A worker that is stopped
-  for longer than its lease between its last look and the request sends what it had ready;
-  its answer is refused, but the service has it.
+- **A request that is already on its way cannot be called back.** A worker that is
+  stopped for longer than its lease between its last look and the request
+  sends what it had ready; its answer is refused, but the service has it.
 - **An opt-out made in the service is known after the next pull or push check**,
   not in the same second.
 - **Signals are announced at most once**, in the process that committed.

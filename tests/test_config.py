@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -542,3 +543,79 @@ def test_what_a_worker_needs_around_it(tmp_path: Path, given: str, listen: str) 
     assert (config.log_format, config.log_level) == ("json", "info")
     plain = load_config(a_file(tmp_path, ""), {})
     assert (plain.listen, plain.grace) == ("", timedelta(seconds=30))
+
+
+# -- alerts
+
+
+def alerts_of(tmp_path: Path, text: str, **env: str) -> tuple[Any, list[str]]:
+    """Return `[alerts]` and what is said of it."""
+    path = tmp_path / "onward.toml"
+    path.write_text(f"[alerts]\n{text}\n")
+    try:
+        config = load_config(path, env)
+    except ConfigError as error:
+        return None, error.message.splitlines()
+    return config.alerts, [str(warning) for warning in config.warnings]
+
+
+def test_alerts_are_read(tmp_path: Path) -> None:
+    """Address and secret from the environment, lengths of time, shares."""
+    text = (
+        'webhook = "${HOOK}"\nsecret = "${KEY}"\ndigest = "5m"\nresting = "30m"\n'
+        'late = "2h"\nfailing_percent = 5\nfailing_least = 100'
+    )
+    key = "whsec_" + "QUJD" * 8
+    alerts, said = alerts_of(tmp_path, text, HOOK="http://127.0.0.1:9/x", KEY=key)
+
+    assert said == []
+    assert (alerts.webhook, alerts.key) == ("http://127.0.0.1:9/x", b"ABC" * 8)
+    assert (alerts.digest, alerts.resting) == (
+        timedelta(minutes=5),
+        timedelta(minutes=30),
+    )
+    assert alerts.late == timedelta(hours=2)
+    assert (alerts.failing_percent, alerts.failing_least) == (5, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('webhook = "hooks.example"', "is no web address; write it as https://host"),
+        ('webhook = "ftp://a.example/x"', "is no web address"),
+        ('webhook = "https://a.example:99999/x"', "is no web address"),
+        ('webhook = "https://a.example/a b"', "is no web address"),
+        ('secret = "x"', "there is no webhook to sign for"),
+        (
+            'webhook = "https://a.example"\nsecret = "too short"',
+            'secret: must be "whsec_" and 24 to 64 bytes in base64',
+        ),
+        ('late = "soon"', "'soon' is not a length of time"),
+        ("failing_percent = 0", "failing_percent: must be from 1 to 100"),
+        ('webhok = "x"', 'did you mean "webhook"?'),
+    ],
+)
+def test_wrong_alerts_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    """One sentence each, with the line, and nothing of what may be secret."""
+    alerts, problems = alerts_of(tmp_path, text)
+
+    assert alerts is None
+    assert any(said in problem for problem in problems), problems
+    assert "a.example" not in "".join(problems)
+    assert "too short" not in "".join(problems)
+
+
+@pytest.mark.parametrize("missing", ["HOOK", "KEY"])
+def test_a_missing_variable_leaves_out_the_webhook(
+    tmp_path: Path, missing: str
+) -> None:
+    """Nothing else stops; and nothing is sent unsigned that should be signed."""
+    env = {"HOOK": "https://a.example", "KEY": "QUJD" * 8}
+    del env[missing]
+    text = 'webhook = "${HOOK}"\nsecret = "${KEY}"'
+
+    alerts, said = alerts_of(tmp_path, text, **env)
+
+    assert alerts.webhook == ""
+    [warning] = said
+    assert f"the environment variable {missing} is not set; alerts are only" in warning

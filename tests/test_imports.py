@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     # what is kept
     ("models", "migrations", "database", "migrate", "limiter", "memory", "remote"),
+    ("alerts.book",),
     ("signals",),
     # what a plugin sees
     ("api", "integrations", "decorator", "hookspecs", "faults", "plugins"),
@@ -71,7 +72,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "contacts.showing",
     ),
     # one thing around all of it, and those who look at it
-    ("engine", "doctor", "preview", "diagnose", "replay", "why", "health", "metrics"),
+    (
+        "alerts",
+        "engine",
+        "doctor",
+        "preview",
+        "diagnose",
+        "replay",
+        "why",
+        "health",
+        "metrics",
+    ),
     ("app",),
     ("testing",),
     ("cli",),

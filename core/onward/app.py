@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 from sqlalchemy import Connection as Transaction
 
+from onward.alerts.watch import watch
 from onward.clock import utcnow
 from onward.config import Config, find_config, load_config
 from onward.config.model import PushTo
@@ -31,6 +32,7 @@ from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
 from onward.delivery.work import Delivery, deliver
 from onward.engine.embedded import EmbeddedEngine
+from onward.engine.tasks import register_tasks
 from onward.engine.wakeups import Wakeups
 from onward.errors import InputError
 from onward.events.action import read_action, read_points
@@ -180,6 +182,7 @@ class Onward:
         self._worktime = Worktime(runtime)
         self._worktime.start()
         self._engine = EmbeddedEngine(runtime)
+        register_tasks(self._engine, runtime)
         self._engine.start()
         runtime.on_work = self._engine.wake
         self._wakeups = Wakeups(runtime, self._engine.wake, self._worktime)
@@ -432,6 +435,9 @@ class Onward:
                 stopping=stopping,
             )
         finally:
+            if only is None:
+                # Where it runs by cron, nobody else looks.
+                watch(runtime)
             if self._worktime is None:
                 worktime.stop()
 

@@ -108,7 +108,7 @@ def preview(
     with runtime.database.read() as transaction:
         state = named(transaction, connection)
     if not is_fresh(runtime, state):
-        state = verify_connection(runtime, state)
+        state = verify_connection(runtime, state, asked_for=False)
     opened = open_connection(runtime, state)
     read, bound = bind_map(runtime, state)
     with runtime.database.read() as transaction:

@@ -214,6 +214,7 @@ def test_a_service_that_is_away_saves_nothing(bare: Place) -> None:
 
     assert ran.status == 1
     assert ran.err.startswith("iContact could not be reached (")
+    assert ran.err.endswith("); nothing was saved.\n")
     assert rows(bare, "connection") == []
     bare.sim.clear_faults()
     bare.good("connections", "add", "icontact", *options)

@@ -159,40 +159,38 @@ WRONG = {
         repairs=lambda sim: setattr(account_of(sim), "is_enabled", True),
     ),
     "500": Wrong(
-        "iContact could not be reached (failed (500): Internal Server Error); "
-        "nothing was saved.",
+        "iContact could not be reached (failed (500): Internal Server Error)",
         breaks=answering(500),
         error=Temporary,
     ),
     "503 with a page": Wrong(
-        "iContact could not be reached (asks to slow down (503)); nothing was saved.",
+        "iContact could not be reached (asks to slow down (503))",
         breaks=failing("html_503"),
         error=Temporary,
     ),
     "502": Wrong(
-        "iContact could not be reached (failed (502): Bad Gateway); nothing was saved.",
+        "iContact could not be reached (failed (502): Bad Gateway)",
         breaks=answering(502),
         error=Temporary,
     ),
     "time-out": Wrong(
-        "iContact could not be reached (timed out); nothing was saved.",
+        "iContact could not be reached (timed out)",
         breaks=failing("timeout_before_write"),
         error=Temporary,
     ),
     "no connection": Wrong(
-        "iContact could not be reached (connection refused); nothing was saved.",
+        "iContact could not be reached (connection refused)",
         breaks=failing("connect_error", "clientfolders"),
         error=Temporary,
     ),
     "200 with a page": Wrong(
         "iContact could not be reached (the service answered a web page instead of "
-        "data); nothing was saved.",
+        "data)",
         breaks=failing("html_200"),
         error=Temporary,
     ),
     "half an answer": Wrong(
-        "iContact could not be reached (the service answered no JSON instead of "
-        "data); nothing was saved.",
+        "iContact could not be reached (the service answered no JSON instead of data)",
         breaks=failing("truncated_json"),
         error=Temporary,
     ),
@@ -289,7 +287,7 @@ def test_disabled_folder_of_an_agency_is_refused(onward_for: OnwardFor) -> None:
 def test_untrusted_certificate_is_not_reached(
     sim: Simulator, onward_for: OnwardFor
 ) -> None:
-    """A TLS failure says so, and that nothing was saved."""
+    """A TLS failure says so."""
 
     def untrusted(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("[SSL] self-signed certificate", request=request)
@@ -301,8 +299,7 @@ def test_untrusted_certificate_is_not_reached(
         integration.verify(api)
 
     assert raised.value.message == (
-        "iContact could not be reached ([SSL] self-signed certificate); nothing "
-        "was saved."
+        "iContact could not be reached ([SSL] self-signed certificate)"
     )
     integration, api = an_integration(onward_for(sim))
     assert integration.verify(api).rate_key == "app.icontact.com/510001"
@@ -321,7 +318,7 @@ def test_page_of_another_site_is_not_reached(
 
     assert raised.value.message == (
         "iContact could not be reached (the service answered a web page instead of "
-        "data); nothing was saved."
+        "data)"
     )
     integration, api = an_integration(
         onward_for(sim), api_url="https://app.icontact.com/icp"

@@ -96,7 +96,7 @@ def _status(one: Listed, now: datetime) -> str:
         batches = "1 batch" if state.rest_step == 1 else f"{state.rest_step} batches"
         until = f"{state.rest_until:%Y-%m-%d %H:%M:%S} UTC"
         status = f"active, rests until {until} after {batches} that failed"
-        return f"{status}: {one.last_error}" if one.last_error else status
+        return f"{status}: {state.rest_why}" if state.rest_why else status
     if status == "active" and not state.push_contacts:
         return "active, pushes are switched off"
     if one.paused_segments:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from onward.config.alerts import read_alerts
 from onward.config.model import (
     Config,
     ConnectionConfig,
@@ -122,6 +123,7 @@ def read_values(
     root = Table(values, (), problems)
     own = root.table("onward") or Table({}, ("onward",), problems)
     plugins = root.table("plugins") or Table({}, ("plugins",), problems)
+    alerts = root.table("alerts") or Table({}, ("alerts",), problems)
     fields = _fields(root)
     connections = _connections(root, folder, env)
     known_fields = {*STANDARD_FIELDS, *DERIVED_FIELDS, *fields}
@@ -147,8 +149,9 @@ def read_values(
         connections=connections,
         rules=tuple(rules),
         point_triggers=tuple(triggers),
+        alerts=read_alerts(alerts, env),
     )
-    for table in (own, plugins, root):
+    for table in (own, plugins, alerts, root):
         table.finish()
     return config, problems
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from onward.config.alerts import AlertsConfig
 from onward.config.problems import Problem
 from onward.contacts.fields import ContactField
 from onward.contract import Limit
@@ -172,4 +173,5 @@ class Config:
     )
     rules: tuple[Rule, ...] = ()
     point_triggers: tuple[PointTrigger, ...] = ()
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     warnings: tuple[Problem, ...] = ()

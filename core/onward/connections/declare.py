@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import select, update
 
+from onward.alerts.book import Kind, close_alerts
 from onward.config.model import ConnectionConfig
 from onward.connections.remove import never_used
 from onward.connections.state import MANUAL, State
@@ -68,6 +69,9 @@ def declare_connections(runtime: Runtime) -> None:
                 # settings caused, keep what a person paused by hand.
                 if row.paused_code != MANUAL:
                     values |= {"paused_code": "", "paused_why": "", "paused_at": None}
+                    close_alerts(
+                        transaction, runtime.clock(), Kind.PAUSED, connection_id=row.id
+                    )
                 transaction.execute(
                     update(rows)
                     .where(rows.c.id == row.id)

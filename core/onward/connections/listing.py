@@ -5,25 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import func, select
 
 from onward.connections.state import UNRESOLVED, State, read_all, read_segments
-from onward.models import Attempt, Push, table
+from onward.models import Push, table
 
 pushes = table(Push)
-attempts = table(Attempt)
 
 _WAITING = (
     select(pushes.c.connection_id, pushes.c.segment, func.count())
     .where(pushes.c.state == "waiting")
     .group_by(pushes.c.connection_id, pushes.c.segment)
-)
-
-_ERROR = (
-    select(attempts.c.error)
-    .where(attempts.c.connection_id == bindparam("of"), attempts.c.error != "")
-    .order_by(attempts.c.id.desc())
-    .limit(1)
 )
 
 
@@ -37,7 +29,6 @@ class Listed:
         waiting: rows that go when they are due.
         held: rows that wait for a person.
         paused_segments: name of a remote segment → why its rows are held.
-        last_error: what the last batch that failed met, where it rests for that.
     """
 
     state: State
@@ -45,7 +36,6 @@ class Listed:
     waiting: int = 0
     held: int = 0
     paused_segments: dict[str, str] = field(default_factory=dict[str, str])
-    last_error: str = ""
 
     @property
     def document(self) -> dict[str, object]:
@@ -67,6 +57,8 @@ class Listed:
             "waiting": self.waiting,
             "held": self.held,
             "rests_until": state.rest_until,
+            "rest_code": state.rest_code,
+            "rest_why": state.rest_why,
             "verified_at": state.verified_at,
             "declared": bool(state.declared),
         }
@@ -92,14 +84,9 @@ def list_connections(transaction: Transaction) -> list[Listed]:
                 sum(queued.values()) - held,
                 held,
                 {names[id_]: why for id_, why in paused.items()},
-                _last_error(transaction, state.id) if state.rest_step else "",
             )
         )
     return listed
-
-
-def _last_error(transaction: Transaction, connection_id: int) -> str:
-    return transaction.execute(_ERROR, {"of": connection_id}).scalar() or ""
 
 
 def segment_name(state: State, names: dict[str, str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
@@ -35,6 +37,11 @@ def known_secrets(runtime: Runtime) -> list[str]:
     password = make_url(runtime.database.url).password
     if password:
         found.append(password)
+    alerts = runtime.config.alerts
+    if alerts.webhook:
+        found.append(alerts.webhook)
+    if alerts.key:
+        found.append(base64.b64encode(alerts.key).decode())
     return found
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select, update
 
 from onward import signals
+from onward.alerts.book import Kind, close_alerts, open_alert
 from onward.contract import RemoteField
 from onward.delivery.retry import rest_for
 from onward.errors import InputError
@@ -33,6 +34,14 @@ MANUAL = "manual"
 UNRESOLVED = "?"
 # What the name of a segment begins with that is not there any more.
 DELETED = "(deleted) "
+# What a connection that does not rest says about its rest.
+AWAKE: dict[str, Any] = {
+    "rest_until": None,
+    "rest_step": 0,
+    "rest_code": "",
+    "rest_why": "",
+    "rest_since": None,
+}
 
 _BY_ID = select(rows).where(rows.c.id == bindparam("of"))
 _BY_NAME = select(rows).where(rows.c.name == bindparam("called"))
@@ -47,6 +56,12 @@ _IDENTITY = (
     .with_for_update(read=True)
 )
 _VERSION = select(rows.c.version).where(rows.c.id == bindparam("of"))
+_RESTS = (
+    select(rows.c.rest_step, rows.c.rest_until, rows.c.rest_since)
+    .where(rows.c.id == bindparam("of"))
+    # Somebody may resume it at this moment.
+    .with_for_update()
+)
 
 
 def _hold_segment(insert: Any) -> Any:
@@ -97,6 +112,9 @@ class State:
     paused_at: datetime | None
     rest_until: datetime | None
     rest_step: int
+    rest_code: str
+    rest_why: str
+    rest_since: datetime | None
     settings: dict[str, Any]
     secrets: dict[str, Any]
     field_map: dict[str, Any]
@@ -111,6 +129,14 @@ class State:
     def is_resting(self, now: datetime) -> bool:
         """Tell whether it must not be called yet."""
         return self.rest_until is not None and self.rest_until > now
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a connection rests: until then, and since the first of its rests."""
+
+    until: datetime
+    since: datetime
 
 
 # What of a connection somebody sets.
@@ -154,6 +180,9 @@ def _state(row: Any) -> State:
         paused_at=row["paused_at"],
         rest_until=row["rest_until"],
         rest_step=row["rest_step"],
+        rest_code=row["rest_code"],
+        rest_why=row["rest_why"],
+        rest_since=row["rest_since"],
         settings=row["settings"],
         secrets=row["secrets"],
         field_map=row["field_map"],
@@ -247,6 +276,7 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
             )
         ).rowcount
         state = read_state(transaction, connection_id)
+        _alert_paused(transaction, state, now)
     if changed and state is not None:
         words, more = without_addresses(why), {"connection": state.name, "code": code}
         log.error("%s is paused: %s", state.name, words, extra=more)
@@ -254,6 +284,23 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
             signals.connection_paused,
             runtime.sender,
             signals.ConnectionFact(state.name, code, why),
+        )
+
+
+def _alert_paused(transaction: Transaction, state: State | None, now: datetime) -> None:
+    if state is None:
+        return
+    if state.paused_code == MANUAL:
+        # Whoever paused it knows.
+        close_alerts(transaction, now, Kind.PAUSED, connection_id=state.id)
+    elif state.enabled:
+        open_alert(
+            transaction,
+            now,
+            Kind.PAUSED,
+            connection_id=state.id,
+            code=state.paused_code,
+            reason=state.paused_why.removeprefix(f"{state.name}: "),
         )
 
 
@@ -272,11 +319,15 @@ def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
                 paused_code="",
                 paused_why="",
                 paused_at=None,
-                rest_until=None,
-                rest_step=0,
+                **AWAKE,
                 version=rows.c.version + 1,
             )
         ).rowcount
+        if changed:
+            for kind in (Kind.PAUSED, Kind.RESTING):
+                close_alerts(
+                    transaction, runtime.clock(), kind, connection_id=connection_id
+                )
         state = read_state(transaction, connection_id)
     if changed and state is not None:
         log.info("%s goes on", state.name, extra={"connection": state.name})
@@ -286,6 +337,11 @@ def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
             signals.ConnectionFact(state.name),
         )
     return bool(changed)
+
+
+def segment_code(segment: str) -> str:
+    """Return the word that says why a remote segment is paused."""
+    return "no_such_segment" if segment.startswith(UNRESOLVED) else "segment_gone"
 
 
 def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> None:
@@ -318,7 +374,18 @@ def hold_segment(
         "paused_why": why,
         "seen_at": now,
     }
-    return bool(transaction.execute(_PAUSE_SEGMENT(transaction), held).rowcount)
+    is_new = bool(transaction.execute(_PAUSE_SEGMENT(transaction), held).rowcount)
+    open_alert(
+        transaction,
+        now,
+        Kind.SEGMENT_PAUSED,
+        connection_id=connection_id,
+        subject=segment,
+        code=segment_code(segment),
+        reason=why,
+        again=is_new,
+    )
+    return is_new
 
 
 def rest(
@@ -327,39 +394,45 @@ def rest(
     now: datetime,
     after: timedelta | None,
     *,
+    code: str = "",
+    why: str = "",
     again: bool = False,
-) -> datetime:
+) -> Rest:
     """Leave a service in peace for a while; other processes obey it too.
 
     Args:
         after: what the service asked for; None = 2, 4, 8 … 900 s.
+        code, why: what happened, for whoever meets it resting.
         again: it rests already, for another batch that was on its way at the same
             time: only a longer wish of the service counts.
-
-    Returns:
-        When it may be called again.
     """
-    row = transaction.execute(
-        select(rows.c.rest_step, rows.c.rest_until).where(rows.c.id == connection_id)
-    ).one()
+    row = transaction.execute(_RESTS, {"of": connection_id}).one()
     if again and row.rest_until is not None:
         until: datetime = max(row.rest_until, now + (after or timedelta()))
         step = row.rest_step
     else:
         until = now + rest_for(row.rest_step, after)
         step = row.rest_step + 1
+    since: datetime = row.rest_since or now
     transaction.execute(
         update(rows)
         .where(rows.c.id == connection_id)
-        .values(rest_until=until, rest_step=step)
+        .values(
+            rest_until=until,
+            rest_step=step,
+            rest_code=code,
+            rest_why=why,
+            rest_since=since,
+        )
     )
-    return until
+    return Rest(until, since)
 
 
-def clear_rest(transaction: Transaction, connection_id: int) -> None:
+def clear_rest(transaction: Transaction, connection_id: int, now: datetime) -> None:
     """Note that the service works again."""
     transaction.execute(
         update(rows)
         .where(rows.c.id == connection_id, rows.c.rest_step > 0)
-        .values(rest_until=None, rest_step=0)
+        .values(AWAKE)
     )
+    close_alerts(transaction, now, Kind.RESTING, connection_id=connection_id)

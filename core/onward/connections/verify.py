@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from onward import signals
+from onward.alerts.book import Kind, close_alerts
 from onward.api import Api
 from onward.connections.moved import note_move
 from onward.connections.open import Opened, bind_map, open_connection
@@ -23,6 +24,7 @@ from onward.connections.rename import (
     resolve_segment,
 )
 from onward.connections.state import (
+    AWAKE,
     DELETED,
     UNRESOLVED,
     ChangedMeanwhile,
@@ -34,10 +36,12 @@ from onward.connections.state import (
 )
 from onward.contract import Account, RemoteField, RemoteSegment
 from onward.errors import (
+    AccountBlocked,
     ConfigError,
     CredentialsRefused,
     OnwardError,
     PluginError,
+    ServiceError,
 )
 from onward.logs.addresses import without_addresses
 from onward.models import (
@@ -96,6 +100,7 @@ def verify_connection(
     *,
     accept: bool = False,
     renew: Callable[[], None] = lambda: None,
+    asked_for: bool = True,
 ) -> State:
     """Verify a connection, read segments and fields, check the map; save all.
 
@@ -103,6 +108,7 @@ def verify_connection(
         accept: take another account than before for granted: forget what was
             known of the old one, cancel its waiting rows.
         renew: prolongs the lease of the drain that asks.
+        asked_for: somebody wants it saved, and is told when it was not.
 
     Raises:
         CredentialsRefused: nothing was saved.
@@ -114,7 +120,14 @@ def verify_connection(
         ChangedMeanwhile: the settings are others than those asked about by now.
     """
     opened = open_connection(runtime, state)
-    found = _foreign(opened, lambda: _ask(runtime, opened, state, renew, accept=accept))
+    try:
+        found = _foreign(
+            opened, lambda: _ask(runtime, opened, state, renew, accept=accept)
+        )
+    except ServiceError as error:
+        if asked_for:
+            error.args = (f"{error.message.rstrip('.')}; nothing was saved.",)
+        raise
     changed = bool(state.identity) and found.account.identity != state.identity
 
     def save(transaction: Transaction) -> list[str]:
@@ -258,9 +271,11 @@ def verify_or_pause(
         ChangedMeanwhile: see `verify_connection`.
     """
     try:
-        return verify_connection(runtime, state, renew=renew)
+        return verify_connection(runtime, state, renew=renew, asked_for=False)
     except IdentityChanged as error:
         pause(runtime, state.id, "identity_changed", error.message)
+    except AccountBlocked as error:
+        pause(runtime, state.id, "account_blocked", error.message)
     except CredentialsRefused as error:
         words = f"{error.message} {error.hint}".strip()
         pause(runtime, state.id, "credentials", words)
@@ -346,6 +361,9 @@ def _save_segments(
     transaction.execute(
         delete(remote_segments).where(remote_segments.c.connection_id == state.id)
     )
+    close_alerts(
+        transaction, now, Kind.SEGMENT_PAUSED, connection_id=state.id, keep=paused
+    )
     kept = [(segment.id, segment.name, "") for segment in segments]
     kept += [
         (id_, name if is_marked(id_, name) else f"{DELETED}{name}", why)
@@ -374,7 +392,7 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
         update(rows)
         .where(rows.c.id == state.id)
         # Whoever has it open holds facts about the old account.
-        .values(version=rows.c.version + 1, rest_until=None, rest_step=0)
+        .values(version=rows.c.version + 1, **AWAKE)
     )
     transaction.execute(
         update(pushes)

@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection as Transaction
 
+from onward.alerts.book import Kind, is_open
 from onward.connections.open import (
     LOCAL_PROBLEMS,
     Opened,
@@ -29,12 +30,17 @@ from onward.connections.state import (
     pause,
     pause_segment,
     read_state,
-    rest,
     resume,
 )
 from onward.connections.verify import is_fresh, verify_connection, verify_or_pause
 from onward.contract import RemoteSegment
 from onward.delivery import trail
+from onward.delivery.alerting import (
+    PLUGIN_ERROR,
+    alert_outdated,
+    alert_plugin,
+    rest_or_alert,
+)
 from onward.delivery.batches import STALE, Batches
 from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
 from onward.delivery.lease import Held, held_until, take
@@ -164,6 +170,9 @@ class _Drain:
         self.gone: set[str] = set()
         # What rows are told that were claimed and do not leave now.
         self.code = ""
+        # What a plugin did wrong, and whether somebody was told of it before.
+        self.broken = ""
+        self.was_broken = False
 
     def run(self) -> None:
         now = self.runtime.clock()
@@ -172,6 +181,9 @@ class _Drain:
         )
         with self.runtime.database.read() as transaction:
             state = read_state(transaction, self.of)
+            self.was_broken = is_open(
+                transaction, Kind.PLUGIN_ERROR, connection_id=self.of
+            )
         failpoint("before_claim")
         if state is None:
             return
@@ -180,7 +192,10 @@ class _Drain:
         if switched_off(state) is not None:
             self._skip_all(state)
         elif self._may_work(state, now):
-            self._work(state)
+            try:
+                self._work(state)
+            finally:
+                self._note_plugin()
         if self.report.again_at is None and self.report.stopped in ("empty", "turn"):
             with self.runtime.database.read() as transaction:
                 self.report.again_at = next_due(transaction, self.of)
@@ -202,7 +217,8 @@ class _Drain:
             self._stop("paused", None, state.paused_why)
             return False
         if state.is_resting(now):
-            self._stop("rest", state.rest_until, "the connection rests")
+            why = state.rest_why or "the connection rests"
+            self._stop("rest", state.rest_until, why, state.rest_code)
             return False
         with self.runtime.database.read() as transaction:
             if next_segment(transaction, self.of, now) is None:
@@ -286,8 +302,9 @@ class _Drain:
             if not is_fresh(self.runtime, state):
                 try:
                     fresh = verify_or_pause(self.runtime, state, renew=self._go_on)
-                except Temporary:
-                    if state.verified_at is None:
+                except Temporary as error:
+                    # Without any answer, one time-out a rest is enough.
+                    if state.verified_at is None or error.status is None:
                         raise
                     # It was verified once; an outage shows by itself.
                     fresh = state
@@ -319,7 +336,9 @@ class _Drain:
         opened = open_connection(self.runtime, state)
         if opened.unfit is None or not (opened.unfit or is_fresh(self.runtime, state)):
             try:
-                state = verify_connection(self.runtime, state, renew=self.held.renew)
+                state = verify_connection(
+                    self.runtime, state, renew=self.held.renew, asked_for=False
+                )
                 opened.unfit = ""
             except ConfigError as error:
                 opened.unfit = (
@@ -329,6 +348,8 @@ class _Drain:
                 log.warning("%s", without_addresses(opened.unfit))
         if opened.unfit:
             self._stop("paused", None, opened.unfit)
+            why = opened.unfit.removeprefix(f"{state.name}: ")
+            alert_outdated(self.runtime, self.of, why)
             return None
         return open_connection(self.runtime, state)
 
@@ -336,6 +357,11 @@ class _Drain:
         with self.runtime.database.read() as transaction:
             state = read_state(transaction, self.of)
         return state.paused_why if state else ""
+
+    def _note_plugin(self) -> None:
+        works = self.report.batches > 0 and self.report.stopped != "rest"
+        if self.broken or (self.was_broken and works):
+            alert_plugin(self.runtime, self.of, self.broken)
 
     # -- sending
 
@@ -419,8 +445,9 @@ class _Drain:
         if sending.stop is not None:
             self._obey(sending.stop, sending.segment)
         elif self.probing and sending.worked:
+            now = self.runtime.clock()
             self.runtime.database.run(
-                lambda transaction: clear_rest(transaction, self.of)
+                lambda transaction: clear_rest(transaction, self.of, now)
             )
             self.probing = False
 
@@ -430,6 +457,8 @@ class _Drain:
         with self.counting:
             for decision in decisions.values():
                 self.report.counts[decision.state.value, decision.code] += 1
+                if decision.code == PLUGIN_ERROR:
+                    self.broken = decision.reason
             self.on_progress(len(decisions))
 
     def _obey(self, stop: Stop, segment: RemoteSegment | None) -> None:
@@ -481,9 +510,6 @@ class _Drain:
 
     def _rest(self, stop: Stop) -> None:
         again = self.report.stopped == "rest"
-        now = self.runtime.clock()
-        until = self.runtime.database.run(
-            lambda transaction: rest(transaction, self.of, now, stop.after, again=again)
-        )
-        trail.rests(until, stop.code, stop.why)
-        self._stop("rest", until, stop.why, stop.code)
+        rested = rest_or_alert(self.runtime, self.of, stop, again=again)
+        trail.rests(rested.until, stop.code, stop.why)
+        self._stop("rest", rested.until, stop.why, stop.code)

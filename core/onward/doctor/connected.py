@@ -108,7 +108,7 @@ def _check(runtime: Runtime, one: Listed) -> list[Check]:
         found.append(problem(name, f"{segment}: {why}", advice))
     if state.is_resting(runtime.clock()):
         until = f"{state.rest_until:%Y-%m-%d %H:%M:%S} UTC"
-        message = f"rests until {until}: {one.last_error or 'the service asked for it'}"
+        message = f"rests until {until}: {state.rest_why or 'the service asked for it'}"
         found.append(warning(name, message, f"it goes on by itself; {test} tries it"))
     if state.verified_at is None:
         said = "changed and not verified yet" if state.identity else "never verified"

@@ -89,7 +89,9 @@ class EmbeddedEngine:
         self._stopping.clear()
         self._reset()
         self._threads = [
-            threading.Thread(target=self._look, name="onward-sweep", daemon=True)
+            threading.Thread(target=self._look, name="onward-sweep", daemon=True),
+            # Of their own: a task that takes long must not delay what is due.
+            threading.Thread(target=self._tend, name="onward-tasks", daemon=True),
         ]
         self._threads += [
             threading.Thread(
@@ -140,7 +142,6 @@ class EmbeddedEngine:
                 if not self._runtime.unfit:
                     with self._runtime.instrument.watch(Sweep()):
                         wait = self._offer_due()
-                    self._run_tasks()
                 self._away.over()
             except Exception as error:
                 # A database that is away comes back; the sweep must live.
@@ -163,6 +164,16 @@ class EmbeddedEngine:
                 wait = min(wait, later - now)
         return wait
 
+    # -- tasks
+
+    def _tend(self) -> None:
+        while not self._stopping.is_set():
+            if not self._runtime.unfit:
+                self._run_tasks()
+            now = time.monotonic()
+            due = min((task.due for task in self._tasks), default=now + 1)
+            self._stopping.wait(min(max(due - now, 0.001), 1))
+
     def _run_tasks(self) -> None:
         now = time.monotonic()
         for task in self._tasks:
@@ -171,8 +182,9 @@ class EmbeddedEngine:
             task.due = now + task.interval.total_seconds()
             try:
                 self._run(task)
-            except Exception:
-                log.exception("%s failed; it is called again", task.lease)
+            except Exception as error:
+                if not self._away.begins(error):
+                    log.exception("%s failed; it is called again", task.lease)
 
     def _run(self, task: _Task) -> None:
         runtime = self._runtime

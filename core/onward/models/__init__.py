@@ -22,6 +22,7 @@ from onward.models.contacts import (
 from onward.models.delivery import (
     OPEN_STATES,
     Alert,
+    AlertMessage,
     Attempt,
     Cause,
     Lease,
@@ -34,6 +35,7 @@ from onward.models.events import Claim, Event, Job, Ledger, SchemaStep, Setting
 __all__ = [
     "OPEN_STATES",
     "Alert",
+    "AlertMessage",
     "Attempt",
     "Cause",
     "Claim",

@@ -43,6 +43,7 @@ class Connection(SQLModel, table=True):
     rest_step: int = 0
     rest_code: str = later("")
     rest_why: str = later("")
+    rest_since: datetime | None = moment_or_none()
     created_at: datetime = moment()
 
 

@@ -75,6 +75,12 @@ class Push(SQLModel, table=True):
         Index("push_state", "state", "id"),
         Index("push_connection", "connection_id", "id"),
         present("push_finished", "finished_at"),
+        Index(
+            "push_failed",
+            "finished_at",
+            sqlite_where=text("state = 'failed'"),
+            postgresql_where=text("state = 'failed'"),
+        ),
     )
 
     id: int | None = row_id()
@@ -158,10 +164,13 @@ class Lease(SQLModel, table=True):
     holder: str = later("")
 
 
+UNTOLD_SQL = "told_at IS NULL OR (closed_at IS NOT NULL AND told_closed_at IS NULL)"
+
+
 class Alert(SQLModel, table=True):
     """Something a person should know of: from its first time until it is over.
 
-    `told_at`, `told_closed_at`: when the webhook took note; None = not yet.
+    `told_at`, `told_closed_at`: when a message about it was made; None = not yet.
     """
 
     __tablename__ = "alert"  # pyright: ignore[reportAssignmentType]
@@ -175,6 +184,13 @@ class Alert(SQLModel, table=True):
             sqlite_where=text("closed_at IS NULL"),
             postgresql_where=text("closed_at IS NULL"),
         ),
+        Index(
+            "alert_untold",
+            "id",
+            sqlite_where=text(UNTOLD_SQL),
+            postgresql_where=text(UNTOLD_SQL),
+        ),
+        Index("alert_subject", "connection_id", "kind", "subject", "id"),
     )
 
     id: int | None = row_id()
@@ -190,3 +206,21 @@ class Alert(SQLModel, table=True):
     closed_at: datetime | None = moment_or_none()
     told_at: datetime | None = moment_or_none()
     told_closed_at: datetime | None = moment_or_none()
+
+
+class AlertMessage(SQLModel, table=True):
+    """What is to be told of alerts; gone when it was.
+
+    Whoever tells it sets `due_at` ahead, so that another one takes over when they
+    die. `key`: the same in every try, for receivers that drop repeats.
+    """
+
+    __tablename__ = "alert_message"  # pyright: ignore[reportAssignmentType]
+
+    id: int | None = row_id()
+    key: str
+    body: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    logged: bool = False
+    tries: int = 0
+    due_at: datetime = moment()
+    created_at: datetime = moment()

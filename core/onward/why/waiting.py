@@ -48,7 +48,8 @@ def what_it_waits_for(
             f"until the connection is verified and knows its remote segment ({wished})"
         )
     if state.rest_until is not None and state.rest_until > now:
-        return f"the connection rests until {_when(state.rest_until)}"
+        because = f": {state.rest_why}" if state.rest_why else ""
+        return f"the connection rests until {_when(state.rest_until)}{because}"
     if due > now:
         word = "try" if row["tries"] == 1 else "tries"
         tries = f", after {row['tries']} failed {word}" if row["tries"] else ""

@@ -208,7 +208,7 @@ class IContact(Integration):
             )
         except Temporary as error:
             raise Temporary(
-                f"iContact could not be reached ({_cause(error)}); nothing was saved.",
+                f"iContact could not be reached ({_cause(error)})",
                 error.after,
                 status=error.status,
                 code=error.code,

@@ -44,6 +44,40 @@ def upgrade() -> None:
         postgresql_where=sa.text("closed_at IS NULL"),
     )
     op.create_table(
+        "alert_message",
+        sa.Column("id", BIG, nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("logged", sa.Boolean(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("due_at", MOMENT, nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    untold = sa.text(
+        "told_at IS NULL OR (closed_at IS NOT NULL AND told_closed_at IS NULL)"
+    )
+    op.create_index(
+        "alert_untold",
+        "alert",
+        ["id"],
+        unique=False,
+        sqlite_where=untold,
+        postgresql_where=untold,
+    )
+    op.create_index(
+        "alert_subject", "alert", ["connection_id", "kind", "subject", "id"]
+    )
+    failed = sa.text("state = 'failed'")
+    op.create_index(
+        "push_failed",
+        "push",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=failed,
+        postgresql_where=failed,
+    )
+    op.create_table(
         "schema_step",
         sa.Column("step", sa.String(), nullable=False),
         sa.Column("release", sa.String(), nullable=False),
@@ -95,3 +129,4 @@ def _add_columns() -> None:
     ):
         column.nullable = False
         op.add_column(table, column)
+    op.add_column("connection", sa.Column("rest_since", MOMENT, nullable=True))

@@ -1,0 +1,1 @@
+"""Tell a person what they should know of: once when it begins, once when it ends."""
