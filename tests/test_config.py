@@ -545,6 +545,20 @@ def test_what_a_worker_needs_around_it(tmp_path: Path, given: str, listen: str) 
     assert (plain.listen, plain.grace) == ("", timedelta(seconds=30))
 
 
+def test_waits_between_tries_are_read(tmp_path: Path) -> None:
+    """A list of lengths of time; by default 27 h 35 min in all."""
+    path = tmp_path / "onward.toml"
+    path.write_text('[onward]\nretry = ["10s", "2h"]\n')
+    assert load_config(path, {}).retry == (timedelta(seconds=10), timedelta(hours=2))
+    path.write_text("")
+    total = sum(load_config(path, {}).retry, timedelta())
+    assert total == timedelta(hours=27, minutes=35, seconds=5)
+    for wrong in ("[]", '"5s"', '["soon"]', "[5]"):
+        path.write_text(f"[onward]\nretry = {wrong}\n")
+        with pytest.raises(ConfigError, match=r"onward\.retry: "):
+            load_config(path, {})
+
+
 # -- alerts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -421,3 +422,41 @@ def test_an_unpaid_account_that_verifying_meets_pauses(
     app.deliver()
     assert opened(app) == {}
     assert tools.ended(app)["ana"] == ("delivered", "delivered")
+
+
+# -- a worker
+
+
+def test_a_worker_tells_at_once_and_delivers_meanwhile(
+    connect: Connect, service: Any, tools: Any, sqlite_url: str
+) -> None:
+    """A receiver that is slow keeps nothing waiting, what others queue included."""
+    asked, may_answer, pushed = (threading.Event() for _ in range(3))
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "hooks.example":
+            asked.set()
+            assert may_answer.wait(30)
+            return httpx.Response(204)
+        if request.method == "POST":
+            pushed.set()
+        answer: httpx.Response = service.handle(request)
+        return answer
+
+    given = {
+        "more": '[alerts]\nwebhook = "https://hooks.example/x"',
+        "database_url": sqlite_url,
+        "fake": None,
+        "transport": httpx.MockTransport(handle),
+    }
+    app, other = connect(**given), connect(**given)
+    pause(app.runtime, tools.state(app).id, "settings", "no")
+    with app:
+        assert asked.wait(30)
+        resume(other.runtime, tools.state(other).id)
+        tools.fire(other, "ana")
+        told_meanwhile = pushed.wait(30)
+        may_answer.set()
+
+    assert told_meanwhile
+    assert tools.ended(other)["ana"] == ("delivered", "delivered")

@@ -8,6 +8,7 @@ import typer
 
 from onward import __version__
 from onward.cli import (
+    alerts,
     checkup,
     connections,
     contacts,
@@ -71,6 +72,7 @@ app.command("worker", short_help="Send what is queued, until stopped.")(work.wor
 app.command("deliver", short_help="Send what is due now.")(work.deliver)
 app.command("doctor", short_help="Check that all is well.")(checkup.doctor)
 app.command("diagnose", short_help="Write a bundle for support.")(checkup.diagnose)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(connections.app, name="connections")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(deliveries.app, name="deliveries")

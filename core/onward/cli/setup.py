@@ -190,6 +190,11 @@ database_url = "sqlite:///onward.db"   # relative to this file; or postgresql://
 # durability = "normal"                # "power": also survives a power cut
 # timezone = "UTC"
 # retention_days = 90
+# retry = ["5s", "5m", "30m", "2h", "5h", "10h", "10h"]   # after each failed try
+
+# Who is told when a connection is paused, pushes fail or are late: docs/alerts.md.
+# [alerts]
+# webhook = "${ALERT_WEBHOOK}"
 """
 
 _RULES = """\

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onward.config.alerts import read_alerts
 from onward.config.model import (
+    RETRY_AFTER,
     Config,
     ConnectionConfig,
     Durability,
@@ -26,6 +27,7 @@ from onward.config.sections import (
 )
 from onward.config.values import (
     as_duration,
+    as_durations,
     as_key,
     as_listen,
     as_number,
@@ -137,6 +139,7 @@ def read_values(
         database_url=_database_url(own, folder, env),
         durability=own.one_of("durability", _DURABILITIES),
         lease=own.read("lease", timedelta(seconds=60), as_duration),
+        retry=own.read("retry", RETRY_AFTER, as_durations),
         timezone=own.read("timezone", "UTC", as_timezone),
         retention_days=own.read("retention_days", 90, as_number(1, 36_500)),
         log_format=own.one_of("log_format", LOG_FORMATS),

@@ -20,6 +20,17 @@ LogLevel = Literal["info", "debug", "warning", "error"]
 OptIn = Literal["normal", "pending"]
 UnsubscribeMeans = Literal["segment", "everywhere"]
 
+# After the n-th failed try. 27 h 35 min in all.
+RETRY_AFTER: tuple[timedelta, ...] = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+    timedelta(hours=10),
+)
+
 SegmentChoice = str | Literal[False] | None
 """A remote segment by name or id; None = not said; False = none at all."""
 
@@ -141,6 +152,7 @@ class Config:
             beside the file. May hold a password, so it is in no repr.
         durability: `power` = committed work survives a power cut as well.
         lease: how long a worker keeps a connection without renewing.
+        retry: waits after the first, second, … failed try of one contact.
         timezone: of times of day, as `Europe/Amsterdam`.
         retention_days: how long events and attempts are kept.
         log_format, log_level: of what the worker logs.
@@ -158,6 +170,7 @@ class Config:
     plugins_dir: Path
     durability: Durability = "normal"
     lease: timedelta = timedelta(seconds=60)
+    retry: tuple[timedelta, ...] = RETRY_AFTER
     timezone: str = "UTC"
     retention_days: int = 90
     log_format: LogFormat = "text"

@@ -124,6 +124,13 @@ def as_listen(value: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def as_durations(value: object) -> tuple[timedelta, ...]:
+    """Return one or more lengths of time."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"must be a list of lengths of time; {_DURATION_HELP}")
+    return tuple(as_duration(one) for one in cast("list[object]", value))
+
+
 def as_repeat(value: object) -> Literal["every", "once"] | timedelta:
     """Return how often a rule may run for one contact."""
     if value == "every":

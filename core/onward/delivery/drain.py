@@ -278,6 +278,7 @@ class _Drain:
             segment="",
             now=self.runtime.clock(),
             email_field=opened.integration.email_field,
+            retry=self.runtime.config.retry,
         )
         self.opened = opened
         self.probing = state.rest_step > 0

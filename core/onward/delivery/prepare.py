@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import Connection as Transaction
@@ -19,7 +19,7 @@ from onward.contacts.values import clean_email
 from onward.contract import Item, Outcome, OutcomeKind
 from onward.database import Database
 from onward.delivery.claiming import Claimed
-from onward.delivery.retry import Decision, any_luck, decide
+from onward.delivery.retry import RETRY_AFTER, Decision, any_luck, decide
 from onward.errors import InputError, PluginError
 from onward.fieldmap import BoundMap
 from onward.hookspecs import Draft
@@ -78,6 +78,7 @@ class Rules:
     Args:
         email_field: the remote field that carries the address.
         sources: contact fields the map reads.
+        retry: waits after failed tries.
     """
 
     state: State
@@ -88,6 +89,11 @@ class Rules:
     segment: str
     now: datetime
     email_field: str = "email"
+    retry: tuple[timedelta, ...] = RETRY_AFTER
+
+    def again(self, outcome: Outcome, tries: int) -> Decision:
+        """Return when a row comes back that cannot go now."""
+        return decide(outcome, tries, self.now, steps=self.retry, luck=any_luck())
 
 
 def switched_off(state: State) -> Decision | None:
@@ -217,7 +223,7 @@ def _address_taken(rules: Rules, one: _Mapped, owner: int, is_own: bool) -> Deci
     if is_own:
         # That contact has another address by now, and will have it there soon.
         outcome = Outcome(one.row.id, OutcomeKind.RETRY, "address_taken", why)
-        return decide(outcome, one.row.tries, rules.now, luck=any_luck())
+        return rules.again(outcome, one.row.tries)
     return Decision(PushState.FAILED, None, one.row.tries, "address_taken", why)
 
 
@@ -333,7 +339,7 @@ def _ask_hooks(
     except PluginError as error:
         # Someone else's code must not lose a contact: a try like any other.
         outcome = Outcome(row.id, OutcomeKind.RETRY, "plugin_error", error.message)
-        done.decided[row.id] = decide(outcome, row.tries, rules.now, luck=any_luck())
+        done.decided[row.id] = rules.again(outcome, row.tries)
         return None
     if draft.veto:
         done.decided[row.id] = _skipped(row, "vetoed", draft.veto)

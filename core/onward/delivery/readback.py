@@ -22,7 +22,7 @@ from onward.delivery.record import (
     open_attempt,
     record_outcomes,
 )
-from onward.delivery.retry import RETRY_AFTER, Decision
+from onward.delivery.retry import Decision, any_luck, spread
 from onward.delivery.send import GIVE_UP_AFTER
 from onward.delivery.settling import settle
 from onward.delivery.stops import Stop, is_crash, stop_for
@@ -204,9 +204,10 @@ class ReadBack:
 
     def _send_again(self, part: Sequence[Ready], code: str, why: str) -> None:
         """Count the lost send as a try, so that it cannot go on for ever."""
-        hopeless = [ready for ready in part if ready.row.tries >= len(RETRY_AFTER)]
-        self._give_up(hopeless, code, f"sent {len(RETRY_AFTER) + 1} times, {why}")
-        rest = [ready for ready in part if ready.row.tries < len(RETRY_AFTER)]
+        most = len(self.runtime.config.retry)
+        hopeless = [ready for ready in part if ready.row.tries >= most]
+        self._give_up(hopeless, code, f"sent {most + 1} times, {why}")
+        rest = [ready for ready in part if ready.row.tries < most]
         if not rest:
             return
         ids = [ready.row.id for ready in rest]
@@ -238,13 +239,14 @@ class ReadBack:
         )
 
     def _use_try_unread(self, part: Sequence[Ready], stop: Stop) -> None:
+        steps, luck = self.runtime.config.retry, any_luck()
         for ready in part:
             tries = ready.row.tries
-            if tries >= len(RETRY_AFTER):
+            if tries >= len(steps):
                 why = f"it may have arrived, and cannot be read back: {stop.why}"
                 self._give_up([ready], stop.code, why)
                 continue
-            due = self.runtime.clock() + RETRY_AFTER[tries]
+            due = self.runtime.clock() + spread(steps[tries], luck)
             self._settle(
                 {
                     ready.row.id: Decision(

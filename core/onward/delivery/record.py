@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
@@ -125,7 +125,8 @@ def record_outcomes(
     # One for all: rows that failed together may come back as one batch.
     luck = any_luck()
     decisions = {
-        ready.row.id: _decision(ready, outcome, now, luck) for ready, outcome in results
+        ready.row.id: _decision(ready, outcome, now, luck, runtime.config.retry)
+        for ready, outcome in results
     }
 
     def work(transaction: Transaction) -> None:
@@ -160,8 +161,14 @@ def record_outcomes(
     return decisions
 
 
-def _decision(ready: Ready, outcome: Outcome, now: datetime, luck: float) -> Decision:
-    decision = decide(outcome, ready.row.tries, now, luck=luck)
+def _decision(
+    ready: Ready,
+    outcome: Outcome,
+    now: datetime,
+    luck: float,
+    steps: tuple[timedelta, ...],
+) -> Decision:
+    decision = decide(outcome, ready.row.tries, now, steps=steps, luck=luck)
     if ready.warnings and outcome.kind is OutcomeKind.DELIVERED:
         reason = "; ".join(filter(None, (decision.reason, *ready.warnings)))
         decision = replace(decision, reason=reason)

@@ -6,19 +6,10 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from onward.config.model import RETRY_AFTER as RETRY_AFTER
 from onward.contract import Outcome, OutcomeKind
 from onward.models import PushState
 
-# After the n-th failed try. 27 h 35 min in all.
-RETRY_AFTER: tuple[timedelta, ...] = (
-    timedelta(seconds=5),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=10),
-    timedelta(hours=10),
-)
 SPREAD = 0.2
 REST_FIRST = timedelta(seconds=2)
 REST_MOST = timedelta(seconds=900)
@@ -91,12 +82,17 @@ def decide(
     if tries >= len(steps):
         reason = f"{outcome.reason or outcome.code}; given up after {tries + 1} tries"
         return Decision(PushState.FAILED, None, tries + 1, outcome.code, reason)
-    wait = steps[tries] * (1 + SPREAD * (2 * luck - 1))
+    wait = spread(steps[tries], luck)
     if outcome.after:
         wait = outcome.after  # the service knows best
     return Decision(
         PushState.WAITING, now + wait, tries + 1, outcome.code, outcome.reason
     )
+
+
+def spread(wait: timedelta, luck: float) -> timedelta:
+    """Return a wait that is up to 20 % shorter or longer."""
+    return wait * (1 + SPREAD * (2 * luck - 1))
 
 
 def any_luck() -> float:

@@ -39,6 +39,7 @@ _DUE = select(
     connections.c.id,
     connections.c.paused_code,
     connections.c.rest_until,
+    connections.c.rest_step,
     _FIRST.label("priority"),
 ).order_by(connections.c.id)
 # Rows a dead worker left behind: only taking the lease brings them back.
@@ -75,18 +76,20 @@ def connections_with_work(
 ) -> list[int]:
     """Return the ids of connections that have due rows, live ones first.
 
+    Those whose last batch failed come last: they may cost a time-out each.
+
     Args:
         able: leave out those that are paused or rest.
     """
-    found: list[tuple[int, int]] = []
+    found: list[tuple[bool, int, int]] = []
     for row in transaction.execute(_DUE, {"moment": now}):
         if row.priority is None:
             continue
         paused = row.paused_code and row.paused_code not in LOCAL_PROBLEMS
         rests = row.rest_until is not None and row.rest_until > now
         if not able or not (paused or rests):
-            found.append((row.priority, row.id))
-    ids = [of for _, of in sorted(found)]
+            found.append((row.rest_step > 0, row.priority, row.id))
+    ids = [of for _, _, of in sorted(found)]
     left = transaction.execute(_LEFT).scalars()
     return ids + [of for of in left if of not in ids]
 

@@ -13,6 +13,7 @@ from onward.clock import utcnow
 from onward.config import Config, check_config, load_config
 from onward.connections.state import read_all
 from onward.database import Database
+from onward.doctor.alerting import check_alerts
 from onward.doctor.check import Check, problem, warning
 from onward.doctor.connected import check_connections
 from onward.doctor.machine import check_clock, check_versions
@@ -62,6 +63,7 @@ def examine(
         found += stored
         if usable:
             found += check_connections(config, database, plugins, env, clock)
+            found += check_alerts(config, database)
     finally:
         database.close()
     return found

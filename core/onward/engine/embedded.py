@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 
 from onward.delivery.drain import Report, drain
 from onward.delivery.lease import take
@@ -24,6 +25,7 @@ SWEEP = timedelta(seconds=2)
 THREADS = 4
 # Nobody waits longer for what another process may have changed meanwhile.
 LONGEST = timedelta(seconds=15)
+FIRST, LAST = 0, 1
 
 
 @dataclass(slots=True)
@@ -66,7 +68,13 @@ class EmbeddedEngine:
         self._reset()
 
     def _reset(self) -> None:
-        self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        # Those whose last batch failed come last: four dead ones keep four threads
+        # for a time-out each, and what works must not wait for four more.
+        self._todo: queue.PriorityQueue[tuple[int, int, int | None]] = (
+            queue.PriorityQueue()
+        )
+        self._turns = count()
+        self._failed: set[int] = set()
         self._busy: set[int] = set()
         self._again: set[int] = set()
         # Connection → not before; what a drain said about when to come back.
@@ -107,7 +115,7 @@ class EmbeddedEngine:
         self._stopping.set()
         self._awake.set()
         for _ in range(self._count):
-            self._todo.put(None)
+            self._todo.put((FIRST, next(self._turns), None))
         for thread in self._threads:
             thread.join()
         self._threads = []
@@ -130,7 +138,8 @@ class EmbeddedEngine:
                 self._again.add(connection_id)
                 return
             self._busy.add(connection_id)
-        self._todo.put(connection_id)
+            rank = LAST if connection_id in self._failed else FIRST
+        self._todo.put((rank, next(self._turns), connection_id))
 
     # -- looking for work
 
@@ -202,7 +211,7 @@ class EmbeddedEngine:
     # -- working
 
     def _drain(self) -> None:
-        while (connection_id := self._todo.get()) is not None:
+        while (connection_id := self._todo.get()[2]) is not None:
             if self._stopping.is_set():
                 continue  # what was offered before: others see it too
             report = Report()
@@ -226,6 +235,10 @@ class EmbeddedEngine:
             again = connection_id in self._again or soon
             self._again.discard(connection_id)
             self._later.pop(connection_id, None)
+            if report.stopped == "rest":
+                self._failed.add(connection_id)
+            elif report.batches:
+                self._failed.discard(connection_id)
             if report.stopped == "limit" and report.again_at is not None:
                 latest = self._runtime.clock() + LONGEST
                 self._later[connection_id] = min(report.again_at, latest)
