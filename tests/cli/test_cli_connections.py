@@ -119,6 +119,20 @@ def test_a_repair_resumes_and_a_person_s_pause_stays(place: Place) -> None:
     assert listed["status"] == "active"
 
 
+def test_what_was_repaired_there_goes_on_at_the_next_start(place: Place) -> None:
+    """Refused from the start, then allowed by the service: nothing changed here."""
+    place.sim.password = "another one"
+    assert "not verified" in place.good("init").out
+    [listed] = place.good("connections", "--json").json
+    assert listed["paused_code"] == "credentials"
+
+    place.sim.password = PASSWORD
+    place.good("init")
+
+    [listed] = place.good("connections", "--json").json
+    assert listed["status"] == "active"
+
+
 def test_a_test_can_show_and_send_one_contact(place: Place) -> None:
     """--contact shows the request that would go, --send pushes that contact."""
     place.good("fire", "seen", "--email", "ana@shop.example")

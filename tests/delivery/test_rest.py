@@ -371,6 +371,45 @@ def test_a_changed_file_is_a_repair(
     assert tools.ended(again)["ana"] == ("delivered", "delivered")
 
 
+@pytest.mark.parametrize("status", [401, 402])
+def test_what_was_repaired_elsewhere_goes_on_within_a_day(
+    app: TestApp, service: Any, tools: Any, status: int
+) -> None:
+    """Once a day it is asked whether it works again, and not more often."""
+    service.login = status
+    tools.fire(app, "ana")
+    app.deliver()
+    assert tools.state(app).paused_code in ("credentials", "account_blocked")
+    service.asked.clear()
+    for _ in range(47):
+        app.clock.tick(HOUR)
+        app.deliver()
+    assert service.asked == ["GET me"]
+
+    service.login = 200
+    app.clock.tick(2 * HOUR)
+    app.deliver()
+    assert tools.state(app).paused_code == ""
+    assert tools.ended(app)["ana"] == ("delivered", "delivered")
+
+
+def test_what_a_person_paused_is_not_tried(
+    app: TestApp, service: Any, tools: Any
+) -> None:
+    """Nor what a person must confirm."""
+    tools.fire(app, "ana")
+    service.asked.clear()
+    for code in ("manual", "identity_changed"):
+        pause(app.runtime, tools.state(app).id, code, "wait")
+        app.clock.tick(timedelta(days=3))
+        app.deliver()
+        assert tools.state(app).paused_code == code
+        resume(app.runtime, tools.state(app).id)
+    assert service.asked == []
+    app.deliver()
+    assert tools.ended(app)["ana"] == ("delivered", "delivered")
+
+
 def test_an_unchanged_file_is_no_repair(
     connect: Connect, service: Any, tools: Any, database_url: str
 ) -> None:

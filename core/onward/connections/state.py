@@ -30,6 +30,9 @@ remote_segments = table(RemoteSegmentRow)
 
 # Why a connection is paused that a person paused.
 MANUAL = "manual"
+# Who pays the bill, allows the credentials or corrects the map tells only the service,
+# or a file. What a person paused, or must confirm, waits for that person.
+REPAIRED_ELSEWHERE = ("credentials", "account_blocked", "settings")
 # A remote segment that could not be resolved yet: "?" + what was asked for.
 UNRESOLVED = "?"
 # What the name of a segment begins with that is not there any more.

@@ -26,6 +26,7 @@ from onward.connections.rename import (
 from onward.connections.state import (
     AWAKE,
     DELETED,
+    REPAIRED_ELSEWHERE,
     UNRESOLVED,
     ChangedMeanwhile,
     State,
@@ -33,6 +34,7 @@ from onward.connections.state import (
     pause,
     read_segments,
     read_state,
+    resume,
 )
 from onward.contract import Account, RemoteField, RemoteSegment
 from onward.errors import (
@@ -263,6 +265,8 @@ def verify_or_pause(
 ) -> State | None:
     """Verify; pause the connection when a person must do something.
 
+    One that was paused, and was repaired where only the service knows, goes on.
+
     Returns:
         The fresh state, or None when it was paused.
 
@@ -271,7 +275,10 @@ def verify_or_pause(
         ChangedMeanwhile: see `verify_connection`.
     """
     try:
-        return verify_connection(runtime, state, renew=renew, asked_for=False)
+        fresh = verify_connection(runtime, state, renew=renew, asked_for=False)
+        code = fresh.paused_code
+        if code in REPAIRED_ELSEWHERE and resume(runtime, state.id, only=code):
+            return _fresh(runtime, state)
     except IdentityChanged as error:
         pause(runtime, state.id, "identity_changed", error.message)
     except AccountBlocked as error:
@@ -281,6 +288,8 @@ def verify_or_pause(
         pause(runtime, state.id, "credentials", words)
     except (ConfigError, PluginError) as error:
         pause(runtime, state.id, "settings", error.message)
+    else:
+        return fresh
     return None
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, select
 from onward.connections.open import LOCAL_PROBLEMS
 from onward.delivery.claiming import FLOWING, SENDING, WAITING
 from onward.delivery.drain import Report, drain
+from onward.delivery.repaired import try_paused
 from onward.errors import ConfigError
 from onward.models import Connection, Push, table
 from onward.runtime import Runtime
@@ -129,6 +130,8 @@ def deliver(
     Raises:
         ConfigError: this process may not send now.
     """
+    if only is None:
+        try_paused(runtime)
     work = _Deliver(runtime, only, until_empty, on_progress, keep_time, stopping)
     while work.round() and until_empty:
         work.wait()

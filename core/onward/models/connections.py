@@ -14,7 +14,7 @@ class Connection(SQLModel, table=True):
 
     `version` rises with every change that a running drain must notice;
     `declared` is the fingerprint of its table in `onward.toml`, "" when it
-    lives in the database only.
+    lives in the database only. `tried_at`: when it was last tried while paused.
     """
 
     __tablename__ = "connection"  # pyright: ignore[reportAssignmentType]
@@ -44,6 +44,7 @@ class Connection(SQLModel, table=True):
     rest_code: str = later("")
     rest_why: str = later("")
     rest_since: datetime | None = moment_or_none()
+    tried_at: datetime | None = moment_or_none()
     created_at: datetime = moment()
 
 

@@ -130,3 +130,4 @@ def _add_columns() -> None:
         column.nullable = False
         op.add_column(table, column)
     op.add_column("connection", sa.Column("rest_since", MOMENT, nullable=True))
+    op.add_column("connection", sa.Column("tried_at", MOMENT, nullable=True))
