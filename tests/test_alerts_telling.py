@@ -284,6 +284,28 @@ def test_a_receiver_that_never_comes_back_is_given_up(
     assert receiver.said[-1] == ("alert.opened", "b: disk: no disk")
 
 
+def test_what_one_is_telling_nobody_else_tells(
+    make_app: MakeApp, receiver: Receiver
+) -> None:
+    """While it is on its way it is taken; the next one is free."""
+    made: list[TestApp] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = receiver.handle(request)
+        if len(receiver.ids) == 1:
+            begin(made[0], about="b")
+            tell(made[0].runtime)
+        return answer
+
+    app = make_app(TOML, transport=httpx.MockTransport(handle), env={"HOOK": HOOK})
+    made.append(app)
+    begin(app)
+    tell(app.runtime)
+
+    assert [body["data"]["subject"] for body in receiver.bodies] == ["a", "b"]
+    assert left(app) == 0
+
+
 def test_without_a_webhook_the_log_is_told(
     make_app: MakeApp, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -145,38 +145,35 @@ def test_another_process_obeys_a_rest(
     assert tools.ended(one)["ana"] == ("delivered", "delivered")
 
 
-class Crowd(httpx.BaseTransport):
-    """Counts how many pushes are on their way at the same time."""
-
-    def __init__(self, service: Any) -> None:
-        self.service = service
-        self.started: list[int] = []
-        self.ended = 0
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Pass a request on."""
-        request.read()
-        push = request.method == "POST"
-        if push:
-            self.started.append(len(self.service.pushes) - self.ended)
-        answer: httpx.Response = self.service.handle(request)
-        self.ended += push
-        return answer
-
-
 def test_one_batch_is_the_probe(connect: Connect, service: Any, tools: Any) -> None:
     """After a rest a single batch goes first, and when it fails no other follows."""
+    second = threading.Event()
+    serve: Callable[[httpx.Request], httpx.Response] = service.handle
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and service.script:
+            if second_counts and service.pushes:
+                second.set()
+            answer = serve(request)
+            # Time for others to leave, if they may.
+            second.wait(0.3)
+            return answer
+        return serve(request)
+
+    second_counts = False
     app = connect(
         fake=None,
-        transport=Crowd(service),
+        transport=httpx.MockTransport(handle),
         traits={"batch_size": 1, "in_flight": 4},
     )
     people = [f"p{number}" for number in range(12)]
     service.script = [tools.answers(429)] * 4
     tools.fire(app, *people)
     app.deliver()
+    assert len(service.pushes) > 1
     service.pushes.clear()
-    service.script = [tools.answers(429)]
+    service.script = [tools.answers(429)] * 4
+    second_counts = True
     app.clock.tick(5)
     app.deliver()
     assert len(service.pushes) == 1
