@@ -358,6 +358,11 @@ class Onward:
         self._wake({wish.connection_id for wish in recorded.queued})
         announce_recorded(self.runtime, recorded)
 
+    def wake(self, connection_id: int | None = None) -> None:
+        """Let the worker of this process look at a connection, or at all of them."""
+        if self._engine is not None:
+            self._engine.wake(connection_id)
+
     def _wake(self, connections: Collection[int]) -> None:
         """Tell a worker that there is work, and once that none runs here."""
         wake(self.runtime, connections)
