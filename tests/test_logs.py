@@ -182,10 +182,14 @@ def test_a_line_about_one_delivery_names_no_other(lines: io.StringIO) -> None:
 
 
 def test_text_for_people_has_the_facts_behind_it() -> None:
-    """Numbers in a row are written short, and what the message says not again."""
+    """Numbers in a row are written short; a request is not said twice."""
     record = logging.makeLogRecord({"name": "onward.x", "msg": "attempt 7 ended"})
-    vars(record).update(attempt_id=7, delivery_ids=[1, 2, 3, 7, 9, 10], reason="no way")
+    vars(record).update(
+        status=200, attempt_id=7, delivery_ids=[1, 2, 3, 7, 9, 10], reason="no way"
+    )
 
     line = TextFormatter().format(record)
 
-    assert line.endswith("attempt 7 ended [delivery_ids=1-3,7,9-10 reason='no way']")
+    assert line.endswith(
+        "attempt 7 ended [attempt_id=7 delivery_ids=1-3,7,9-10 reason='no way']"
+    )

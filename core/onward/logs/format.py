@@ -39,6 +39,10 @@ ORDER = (
 )
 
 
+# Those the messages of the same lines say in words.
+_IN_WORDS = frozenset({"method", "path", "status"})
+
+
 def extras(record: logging.LogRecord) -> dict[str, object]:
     """Return what a record carries besides its message, in a stable order."""
     found = {
@@ -90,7 +94,7 @@ class TextFormatter(logging.Formatter):
         known = [
             f"{name}={_shown(value)}"
             for name, value in extras(record).items()
-            if value != "" and str(value) not in record.message.split()
+            if value != "" and name not in _IN_WORDS
         ]
         return f"{line} [{' '.join(known)}]" if known else line
 
