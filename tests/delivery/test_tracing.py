@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,20 +19,15 @@ from onward.tracing import Spans
 Connect = Callable[..., TestApp]
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[TracerProvider]:
-    """The SDK, configured as a user would; it can be set once in a process."""
-    made = TracerProvider()
-    trace.set_tracer_provider(made)
-    yield made
-    made.shutdown()
-
-
 @pytest.fixture
-def spans(provider: TracerProvider) -> InMemorySpanExporter:
-    """What was collected."""
-    exporter = InMemorySpanExporter()
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What was collected.
+
+    The SDK's own setter works once in a process and for all that comes after.
+    """
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
     return exporter
 
 
@@ -111,7 +106,9 @@ def test_a_call_without_answer_is_an_error_without_words(
     assert tools.ended(app) == {"ana": ("delivered", "delivered")}
 
 
-def test_nothing_is_done_where_nobody_collects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_done_where_nobody_collects(
+    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the package, and with it but no provider, no span is made."""
     work = Call("acme", "acme", "GET", "/")
     idle = Spans().watch(work)
