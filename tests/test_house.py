@@ -59,6 +59,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "reading": "icontact/test_push.py",
     "remote": "icontact/test_push.py",
     "runtime": "test_house.py",
+    "speed": "test_limiter.py",
     "sql": "test_database.py",
     "subscribing": "icontact/test_push.py",
     "testing.*": "test_docs.py test_template.py",

@@ -51,7 +51,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "vault",
     ),
     # what is kept
-    ("models", "migrations", "database", "migrate", "limiter", "memory", "remote"),
+    (
+        "models",
+        "migrations",
+        "database",
+        "migrate",
+        "limiter",
+        "memory",
+        "remote",
+        "speed",
+    ),
     ("alerts.book",),
     ("signals",),
     # what a plugin sees

@@ -5,6 +5,9 @@ conditional UPDATE with our clock. At most `calls` requests leave in *any* span
 as long as the window: a quarter of them at once, the rest evenly. A call is taken
 at the moment it is made and never given back: what was taken earlier and used later
 would be missing in one span and too many in the next.
+
+The same UPDATE counts the calls of the current day or minute, for people, and makes
+each call dearer while the service bears less than its limits say (`onward.speed`).
 """
 
 from __future__ import annotations
@@ -14,13 +17,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    select,
+    update,
+)
 
 from onward.contract import Limit
 from onward.database import Database
 from onward.models import Limiter as LimiterRow
 from onward.models import table
+from onward.speed import speed_at, speed_now
 from onward.sql import PerDialect
 
 rows = table(LimiterRow)
@@ -34,32 +47,65 @@ SLACK_S = 1e-4
 LONGER_S = 1e-3
 
 _ADD = PerDialect(lambda insert: insert(rows).on_conflict_do_nothing())
-_TAT = select(rows.c.tat).where(rows.c.key == bindparam("of"))
+_STORED = select(rows.c.tat, rows.c.speed, rows.c.changed).where(
+    rows.c.key == bindparam("of")
+)
 _MOMENT: BindParameter[float] = bindparam("moment")
+_SINCE: BindParameter[float] = bindparam("period")
+_COST: BindParameter[float] = bindparam("cost")
+_CALLS: BindParameter[int] = bindparam("calls")
+_BURST: BindParameter[float] = bindparam("burst")
+_ONE: BindParameter[float] = bindparam("one")
 _BASE = case((rows.c.tat < _MOMENT, _MOMENT), else_=rows.c.tat)
+_SPEED = speed_now(_MOMENT)
+_TO: ColumnElement[float] = _BASE + _COST / _SPEED
+# A quarter of a slower limit, but always one call.
+_AHEAD = case(
+    (_BURST * _SPEED < _ONE, _ONE / _SPEED),
+    else_=_BURST,
+)
+_IS_LATER = rows.c.since < _SINCE
 _TAKE = (
     update(rows)
     .where(
         rows.c.key == bindparam("of"),
-        _BASE + bindparam("cost") <= bindparam("moment") + bindparam("burst"),
+        _TO <= _MOMENT + _AHEAD + SLACK_S,
     )
-    .values(tat=_BASE + bindparam("cost"))
+    .values(
+        tat=_TO,
+        used=case((_IS_LATER, _CALLS), else_=rows.c.used + _CALLS),
+        since=case((_IS_LATER, _SINCE), else_=rows.c.since),
+    )
 )
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One limiter row: its key, seconds between calls, calls at once."""
+    """One limiter row: its key, seconds between calls, calls at once.
+
+    Args:
+        path: only requests whose path matches this glob; "" = all of them.
+        calls: that may leave in `per_s` seconds.
+        share: `all`, or `backfill` for the part that back-fills may have.
+    """
 
     key: str
     interval_s: float
     burst: int
-    path: str = ""
+    path: str
+    calls: int
+    per_s: float
+    share: str
 
     @property
     def burst_s(self) -> float:
         """How far the row may run ahead of the clock."""
-        return self.burst * self.interval_s + SLACK_S
+        return self.burst * self.interval_s
+
+    def ahead_s(self, speed: float) -> float:
+        """How far it may at a lower speed: always one call."""
+        return max(self.burst_s, self.interval_s / speed)
 
 
 class _Full(Exception):
@@ -85,15 +131,43 @@ def windows_for(rate_key: str, limits: Sequence[Limit], *, live: bool) -> list[W
             # apart, and that must be a window.
             window = limit.per.total_seconds() + LONGER_S
             interval = window / (calls + 1 - burst)
-            found.append(Window(f"{name}|{share}", interval, burst, limit.path))
+            found.append(
+                Window(
+                    f"{name}|{share}",
+                    interval,
+                    burst,
+                    limit.path,
+                    calls,
+                    limit.per.total_seconds(),
+                    share,
+                )
+            )
     return found
 
 
-class Limiter:
-    """Asks for calls before they are made."""
+def period_start(per_s: float, now: datetime, zone: ZoneInfo) -> float:
+    """Return when the period began that calls are counted for, as Unix seconds.
 
-    def __init__(self, database: Database) -> None:
+    Minutes and hours as on the clock; days from midnight in a time zone.
+    """
+    if per_s % _DAY_S:
+        return math.floor(now.timestamp() / per_s) * per_s
+    days = int(per_s // _DAY_S)
+    local = now.astimezone(zone)
+    first = local.toordinal() // days * days
+    return datetime.fromordinal(first).replace(tzinfo=zone).timestamp()
+
+
+class Limiter:
+    """Asks for calls before they are made.
+
+    Args:
+        timezone: in which a day begins at midnight, for counting.
+    """
+
+    def __init__(self, database: Database, timezone: str = "UTC") -> None:
         self._database = database
+        self.zone = ZoneInfo(timezone)
         self._known: set[str] = set()
 
     def take(
@@ -109,14 +183,13 @@ class Limiter:
         """
         if not windows:
             return None
-        moment = now.timestamp()
         # In key order, whatever the order of a connection's limits: no deadlock.
         windows = sorted(windows, key=lambda window: window.key)
         try:
             with self._database.write() as connection:
                 self._make_rows(connection, windows)
                 for place in range(len(windows)):
-                    _take(connection, windows[place:], calls, moment)
+                    self._take(connection, windows[place:], calls, now)
         except _Full as full:
             # Made again next time, in case somebody removed them.
             self._known.difference_update(window.key for window in windows)
@@ -147,32 +220,34 @@ class Limiter:
                 _ADD(connection), [{"key": w.key, "tat": 0.0} for w in missing]
             )
 
-
-def _take(
-    connection: Connection, windows: Sequence[Window], calls: int, moment: float
-) -> None:
-    """Take from the first of some windows; the others come after it."""
-    window = windows[0]
-    cost = calls * window.interval_s
-    given = {
-        "of": window.key,
-        "moment": moment,
-        "cost": cost,
-        "burst": window.burst_s,
-    }
-    if connection.execute(_TAKE, given).rowcount != 1:
-        # The transaction is rolled back: a call needs room in every window.
-        raise _Full(_longest_s(connection, windows, calls, moment))
+    def _take(
+        self,
+        connection: Connection,
+        windows: Sequence[Window],
+        calls: int,
+        now: datetime,
+    ) -> None:
+        """Take from the first of some windows; the others come after it."""
+        window, moment = windows[0], now.timestamp()
+        given = {
+            "of": window.key,
+            "moment": moment,
+            "cost": calls * window.interval_s,
+            "one": window.interval_s,
+            "burst": window.burst_s,
+            "calls": calls,
+            "period": period_start(window.per_s, now, self.zone),
+        }
+        if connection.execute(_TAKE, given).rowcount != 1:
+            # The transaction is rolled back: a call needs room in every window.
+            raise _Full(_longest_s(connection, windows, calls, moment))
 
 
 def _longest_s(
     connection: Connection, windows: Sequence[Window], calls: int, moment: float
 ) -> float:
     return max(
-        (
-            _missing_s(connection, window, min(calls, window.burst), moment)
-            for window in windows
-        ),
+        (_missing_s(connection, window, calls, moment) for window in windows),
         default=0.0,
     )
 
@@ -180,9 +255,23 @@ def _longest_s(
 def _missing_s(
     connection: Connection, window: Window, calls: int, moment: float
 ) -> float:
-    found = connection.execute(_TAT, {"of": window.key}).scalar()
-    tat = max(float(found or 0.0), moment)
-    return (tat - moment) + calls * window.interval_s - window.burst_s
+    found = connection.execute(_STORED, {"of": window.key}).first()
+    return missing_s(window, calls, moment, *(found or (0.0, 1.0, 0.0)))
+
+
+def missing_s(
+    window: Window, calls: int, moment: float, tat: float, speed: float, changed: float
+) -> float:
+    """Return for how long there is no room for so many calls; below 0 = there is.
+
+    Args:
+        tat, speed, changed: of the window's row.
+    """
+    share = speed_at(speed, changed, moment)
+    # More than ever go at once are asked for as so many.
+    most = max(1, math.floor(window.burst * share))
+    cost = min(calls, most) * window.interval_s / share
+    return max(tat - moment, 0.0) + cost - window.ahead_s(share) - SLACK_S
 
 
 def applies(window: Window, path: str) -> bool:

@@ -56,7 +56,7 @@ class Runtime:
     lock: threading.RLock = field(init=False, default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self.limiter = Limiter(self.database)
+        self.limiter = Limiter(self.database, self.config.timezone)
 
     @property
     def key_file(self) -> Path | None:

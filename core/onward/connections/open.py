@@ -111,12 +111,11 @@ class Opened:
             renew, left: of the lease, when there is one.
             stopping: tells that no call may be waited for any more.
         """
-        rate_key = self.state.rate_key or f"connection:{self.state.id}"
         return Wire(
             client=self.client,
             authenticator=self.integration,
             limiter=runtime.limiter,
-            windows=windows_for(rate_key, self.limits, live=live),
+            windows=windows_for(self.state.counted_as, self.limits, live=live),
             in_flight=self.in_flight,
             redactor=self.redactor,
             clock=runtime.clock,

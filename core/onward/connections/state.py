@@ -129,6 +129,11 @@ class State:
             return "switched off"
         return "paused" if self.paused_code else "active"
 
+    @property
+    def counted_as(self) -> str:
+        """What its calls are limited by, together with others of the same account."""
+        return counted_as(self.id, self.rate_key)
+
     def is_resting(self, now: datetime) -> bool:
         """Tell whether it must not be called yet."""
         return self.rest_until is not None and self.rest_until > now
@@ -140,6 +145,11 @@ class Rest:
 
     until: datetime
     since: datetime
+
+
+def counted_as(connection_id: int, rate_key: str) -> str:
+    """Return the rate key of a connection; its own while none is known."""
+    return rate_key or f"connection:{connection_id}"
 
 
 # What of a connection somebody sets.

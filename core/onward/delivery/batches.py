@@ -111,6 +111,8 @@ class Batches:
         }
         self._wires[False].slots = self._wires[True].slots
         self._kept = _Kept()
+        # What is next, or waits for calls, is no back-fill.
+        self.live = False
         self._claims = 0
         # How many batches are claimed at once.
         self._ahead = 1
@@ -212,7 +214,8 @@ class Batches:
                 found = next_segment(transaction, self._state.id, now)
             if found is None or found[0].startswith(UNRESOLVED):
                 return None if found is None else _Begun(*found, room, [])
-            wire = self._wires[found[1] == LIVE]
+            self.live = found[1] == LIVE
+            wire = self._wires[self.live]
             calls = integration.calls_per_batch * (in_flight + 1)
             pause = wire.room_for(transaction, calls)
             if pause is not None:

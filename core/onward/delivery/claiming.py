@@ -24,6 +24,7 @@ from sqlalchemy import (
 from onward import remote
 from onward.among import ForEach
 from onward.contacts.suppress import find_survivors
+from onward.delivery.queue import BACKFILL, LIVE
 from onward.errors import Fenced
 from onward.models import Push, RemoteSegmentRow, table
 
@@ -121,17 +122,20 @@ _USE_TRY = ForEach(
         .values(tries=pushes.c.tries + 1)
     )
 )
-_NEXT_DUE = (
-    select(pushes.c.due_at)
+# One look into the index for each priority: together they would be sorted.
+_NEXT_DUE = {
+    priority: select(pushes.c.due_at)
     .where(
         pushes.c.connection_id == bindparam("of"),
+        pushes.c.priority == literal_column(str(priority)),
         WAITING,
         pushes.c.due_at.is_not(None),
         FLOWING,
     )
     .order_by(pushes.c.due_at)
     .limit(1)
-)
+    for priority in (LIVE, BACKFILL)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,5 +250,6 @@ def use_try(connection: Connection, rows: Iterable[int], fence: int) -> None:
 
 def next_due(connection: Connection, connection_id: int) -> datetime | None:
     """Return when the next row of a connection is due, held ones left out."""
-    due: datetime | None = connection.execute(_NEXT_DUE, {"of": connection_id}).scalar()
-    return due
+    given = {"of": connection_id}
+    found = [connection.execute(one, given).scalar() for one in _NEXT_DUE.values()]
+    return min((due for due in found if due is not None), default=None)

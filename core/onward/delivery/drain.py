@@ -23,6 +23,7 @@ from onward.connections.open import (
     local_problem,
     open_connection,
 )
+from onward.connections.slowing import too_fast
 from onward.connections.state import (
     ChangedMeanwhile,
     State,
@@ -86,6 +87,7 @@ class Report:
         again_at: when it is worth coming back; None = when something new comes.
         why: a sentence, when it stopped early.
         held: name of a remote segment → why its rows wait for a person.
+        live: what was sent last, or waits for calls, is no back-fill.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -94,9 +96,10 @@ class Report:
     again_at: datetime | None = None
     why: str = ""
     held: dict[str, str] = field(default_factory=dict[str, str])
+    live: bool = False
 
 
-def lease_name(connection_id: int) -> str:
+def lease_name(connection_id: int | str) -> str:
     """Return the name of a connection's lease."""
     return f"connection:{connection_id}"
 
@@ -416,6 +419,7 @@ class _Drain:
             self._stop("turn", self.runtime.clock(), "the worker stops")
             return None
         found = self.batches.next(in_flight)
+        self.report.live = self.batches.live
         if isinstance(found, Stop):
             if found.kind == "limit" and in_flight:
                 return None  # those on their way may leave some
@@ -513,4 +517,9 @@ class _Drain:
         again = self.report.stopped == "rest"
         rested = rest_or_alert(self.runtime, self.of, stop, again=again)
         trail.rests(rested.until, stop.code, stop.why)
+        if stop.throttled:
+            now, until = self.runtime.clock(), rested.until
+            self.runtime.database.run(
+                lambda transaction: too_fast(transaction, self.of, now, until)
+            )
         self._stop("rest", rested.until, stop.why, stop.code)

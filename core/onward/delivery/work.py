@@ -6,35 +6,81 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    String,
+    bindparam,
+    case,
+    cast,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, func, select
 
 from onward.connections.open import LOCAL_PROBLEMS
 from onward.delivery.claiming import FLOWING, SENDING, WAITING
-from onward.delivery.drain import Report, drain
+from onward.delivery.drain import Report, drain, lease_name
+from onward.delivery.queue import BACKFILL, LIVE
 from onward.delivery.repaired import try_paused
 from onward.errors import ConfigError
-from onward.models import Connection, Push, table
+from onward.models import Connection, Lease, Push, table
 from onward.runtime import Runtime
 
 log = logging.getLogger("onward.delivery")
 
 pushes = table(Push)
 connections = table(Connection)
+leases = table(Lease)
 
 # Waited out within one `deliver`; what takes longer is left for later.
 SHORT = timedelta(seconds=90)
 NAP = timedelta(seconds=1)
+# A connection that is alone with its work goes on for so long.
+ALONE = timedelta(seconds=5)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 _MINE = (pushes.c.connection_id == connections.c.id, WAITING)
-_FIRST = (
-    select(pushes.c.priority)
-    .where(*_MINE, pushes.c.due_at <= bindparam("moment"), FLOWING)
-    .order_by(pushes.c.priority, pushes.c.due_at)
-    .limit(1)
-    .scalar_subquery()
+_DUE_NOW = pushes.c.due_at <= bindparam("moment", type_=pushes.c.due_at.type)
+
+
+def _is_due(priority: int) -> ColumnElement[bool]:
+    """Tell whether a connection has due rows of a priority, by one look into an index.
+
+    The priority as literal text and by itself: in one query for both, what is due
+    later, or never, stands between the database and what is due now.
+    """
+    of = pushes.c.priority == literal_column(str(priority))
+    return select(pushes.c.id).where(*_MINE, of, _DUE_NOW, FLOWING).exists()
+
+
+def _first_due(priority: int) -> ScalarSelect[datetime | None]:
+    of = pushes.c.priority == literal_column(str(priority))
+    return (
+        select(pushes.c.due_at)
+        .where(*_MINE, of, pushes.c.due_at.is_not(None), FLOWING)
+        .order_by(pushes.c.due_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+_SERVED = literal(lease_name(""), String).concat(cast(connections.c.id, String))
+_DUE = (
+    select(
+        connections.c.id,
+        connections.c.paused_code,
+        connections.c.rest_until,
+        connections.c.rest_step,
+        case((_is_due(LIVE), LIVE), (_is_due(BACKFILL), BACKFILL)).label("priority"),
+        # Whoever holds the lease releases it into the past: when it was last served.
+        leases.c.until.label("served_at"),
+    )
+    .select_from(connections)
+    .outerjoin(leases, leases.c.name == _SERVED)
 )
 _DUE = select(
     connections.c.id,
@@ -44,11 +90,13 @@ _DUE = select(
     _FIRST.label("priority"),
 ).order_by(connections.c.id)
 # Rows a dead worker left behind: only taking the lease brings them back.
-_LEFT = select(pushes.c.connection_id).where(SENDING).distinct()
+# No DISTINCT: for its sake SQLite walks through all pushes by connection.
+_LEFT = select(pushes.c.connection_id).where(SENDING)
 _NEXT = select(
     connections.c.id,
     connections.c.rest_until,
-    select(func.min(pushes.c.due_at)).where(*_MINE, FLOWING).scalar_subquery(),
+    _first_due(LIVE),
+    _first_due(BACKFILL),
 ).where(connections.c.paused_code == "")
 
 
@@ -74,32 +122,36 @@ class Delivery:
 
 def connections_with_work(
     transaction: Transaction, now: datetime, *, able: bool = False
-) -> list[int]:
-    """Return the ids of connections that have due rows, live ones first.
+) -> dict[int, bool]:
+    """Return the connections that have due rows: id → whether live ones are among them.
 
-    Those whose last batch failed come last: they may cost a time-out each.
+    Live ones first, then whoever was served longest ago. Those whose last batch
+    failed come last: they may cost a time-out each.
 
     Args:
         able: leave out those that are paused or rest.
     """
-    found: list[tuple[bool, int, int]] = []
+    found: list[tuple[bool, int, datetime, int]] = []
     for row in transaction.execute(_DUE, {"moment": now}):
         if row.priority is None:
             continue
         paused = row.paused_code and row.paused_code not in LOCAL_PROBLEMS
         rests = row.rest_until is not None and row.rest_until > now
         if not able or not (paused or rests):
-            found.append((row.rest_step > 0, row.priority, row.id))
-    ids = [of for _, _, of in sorted(found)]
-    left = transaction.execute(_LEFT).scalars()
-    return ids + [of for of in left if of not in ids]
+            failed, served_at = row.rest_step > 0, row.served_at or NEVER
+            found.append((failed, row.priority, served_at, row.id))
+    work = {of: priority == LIVE for _, priority, _, of in sorted(found)}
+    for of in sorted(set(transaction.execute(_LEFT).scalars())):
+        work.setdefault(of, False)
+    return work
 
 
 def next_at(transaction: Transaction) -> datetime | None:
     """Return when something can be sent next; what is held does not count."""
     moments = [
         max(due, until) if until is not None else due
-        for _, until, due in transaction.execute(_NEXT)
+        for _, until, *dues in transaction.execute(_NEXT)
+        for due in dues
         if due is not None
     ]
     return min(moments, default=None)
@@ -133,21 +185,13 @@ def deliver(
     if only is None:
         try_paused(runtime)
     work = _Deliver(runtime, only, until_empty, on_progress, keep_time, stopping)
-    while work.round() and until_empty:
+    while work.round() and (until_empty or work.unfinished):
         work.wait()
     with runtime.database.read() as transaction:
         work.done.next_at = next_at(transaction)
     if work.failure is not None:
         raise work.failure
     return work.done
-
-
-def _always() -> bool:
-    return True
-
-
-def _never() -> bool:
-    return False
 
 
 class _Deliver:
@@ -173,23 +217,24 @@ class _Deliver:
         # Taken by another worker until then, when first met.
         self.taken: dict[int, datetime] = {}
         self.pause: timedelta | None = None
+        # Somebody stopped in this round because others waited.
+        self.unfinished = False
 
     def round(self) -> bool:
         """Drain every connection once; tell whether there may be more to do."""
-        self.pause = None
+        self.pause, self.unfinished = None, False
         todo, names = self._todo()
-        for place, of in enumerate(todo):
+        for of in todo:
             self.keep_time()
             if self.runtime.unfit:
                 raise ConfigError(self.runtime.unfit)
             if self.stopping():
                 return False
-            others_wait = _always if place + 1 < len(todo) else _never
             try:
                 report = drain(
                     self.runtime,
                     of,
-                    others_wait=others_wait,
+                    others_wait=self._others(todo),
                     stopping=self.stopping,
                     on_progress=self.on_progress,
                 )
@@ -201,6 +246,15 @@ class _Deliver:
             else:
                 self._take_in(of, names.get(of, str(of)), report)
         return bool(todo) and not self.stopping()
+
+    def _others(self, todo: Sequence[int]) -> Callable[[], bool]:
+        """Return what tells a drain whether others wait.
+
+        When it is alone, somebody else may have got work since: it looks up.
+        """
+        alone, clock = len(todo) == 1, self.runtime.clock
+        until = clock() + ALONE
+        return lambda: not alone or clock() >= until
 
     def wait(self) -> None:
         """Sleep until the first of those that can be waited for is worth a look."""
@@ -233,6 +287,7 @@ class _Deliver:
             pause = report.again_at - self.runtime.clock()
         match report.stopped:
             case "turn":
+                self.unfinished = True
                 return
             case "limit" if pause is not None and pause <= SHORT and self.until_empty:
                 self._wait_for(pause)

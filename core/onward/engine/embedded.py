@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count
 
 from onward.delivery.drain import Report, drain
 from onward.delivery.lease import take
 from onward.delivery.work import connections_with_work
 from onward.engine.outage import Outage
+from onward.engine.turns import Turns
 from onward.errors import Fenced
 from onward.instrument import Sweep
 from onward.runtime import Runtime
@@ -25,7 +24,6 @@ SWEEP = timedelta(seconds=2)
 THREADS = 4
 # Nobody waits longer for what another process may have changed meanwhile.
 LONGEST = timedelta(seconds=15)
-FIRST, LAST = 0, 1
 
 
 @dataclass(slots=True)
@@ -68,17 +66,10 @@ class EmbeddedEngine:
         self._reset()
 
     def _reset(self) -> None:
-        # Those whose last batch failed come last: four dead ones keep four threads
-        # for a time-out each, and what works must not wait for four more.
-        self._todo: queue.PriorityQueue[tuple[int, int, int | None]] = (
-            queue.PriorityQueue()
-        )
-        self._turns = count()
-        self._failed: set[int] = set()
-        self._busy: set[int] = set()
-        self._again: set[int] = set()
-        # Connection → not before; what a drain said about when to come back.
-        self._later: dict[int, datetime] = {}
+        self._turns = Turns()
+        # Connection → not before; what a drain said about when to come back, and
+        # whether that holds for live events too.
+        self._later: dict[int, tuple[datetime, bool]] = {}
 
     @property
     def is_running(self) -> bool:
@@ -114,8 +105,7 @@ class EmbeddedEngine:
         """Let what is being sent end, then stop; returns when all have."""
         self._stopping.set()
         self._awake.set()
-        for _ in range(self._count):
-            self._todo.put((FIRST, next(self._turns), None))
+        self._turns.close()
         for thread in self._threads:
             thread.join()
         self._threads = []
@@ -125,21 +115,12 @@ class EmbeddedEngine:
         if connection_id is None:
             self._awake.set()
         else:
-            self._offer(connection_id)
+            # Something has just happened; what else it has to do the sweep knows.
+            self._turns.offer(connection_id, live=True)
 
     def every(self, interval: timedelta, function: Callable[[], None]) -> None:
         """See `Engine.every`."""
         self._tasks.append(_Task(interval, function, time.monotonic()))
-
-    def _offer(self, connection_id: int) -> None:
-        with self._lock:
-            if connection_id in self._busy:
-                # What came while it was being drained may have been missed.
-                self._again.add(connection_id)
-                return
-            self._busy.add(connection_id)
-            rank = LAST if connection_id in self._failed else FIRST
-        self._todo.put((rank, next(self._turns), connection_id))
 
     # -- looking for work
 
@@ -164,11 +145,11 @@ class EmbeddedEngine:
         with self._runtime.database.read() as transaction:
             found = connections_with_work(transaction, now, able=True)
         wait = self._sweep
-        for connection_id in found:
+        for connection_id, live in found.items():
             with self._lock:
-                later = self._later.get(connection_id)
-            if later is None or later <= now:
-                self._offer(connection_id)
+                later, for_all = self._later.get(connection_id, (now, True))
+            if later <= now or (live and not for_all):
+                self._turns.offer(connection_id, live=live)
             else:
                 wait = min(wait, later - now)
         return wait
@@ -211,15 +192,13 @@ class EmbeddedEngine:
     # -- working
 
     def _drain(self) -> None:
-        while (connection_id := self._todo.get()[2]) is not None:
-            if self._stopping.is_set():
-                continue  # what was offered before: others see it too
+        while (connection_id := self._turns.next()) is not None:
             report = Report()
             try:
                 report = drain(
                     self._runtime,
                     connection_id,
-                    others_wait=lambda: not self._todo.empty(),
+                    others_wait=self._turns.others_wait,
                     stopping=self._stopping.is_set,
                 )
             except Exception as error:
@@ -229,20 +208,17 @@ class EmbeddedEngine:
 
     def _note(self, connection_id: int, report: Report) -> None:
         """Come back at once, at a given moment, or at the next sweep."""
-        soon = report.stopped == "turn"
+        limited = report.stopped == "limit"
         with self._lock:
-            self._busy.discard(connection_id)
-            again = connection_id in self._again or soon
-            self._again.discard(connection_id)
             self._later.pop(connection_id, None)
-            if report.stopped == "rest":
-                self._failed.add(connection_id)
-            elif report.batches:
-                self._failed.discard(connection_id)
-            if report.stopped == "limit" and report.again_at is not None:
+            if limited and report.again_at is not None:
                 latest = self._runtime.clock() + LONGEST
-                self._later[connection_id] = min(report.again_at, latest)
-        if again and not self._stopping.is_set():
-            self._offer(connection_id)
-        elif report.stopped == "limit":
+                until = min(report.again_at, latest)
+                self._later[connection_id] = (until, report.live)
+        more = report.stopped == "turn"
+        failed = True if report.stopped == "rest" else None
+        if report.batches and not failed:
+            failed = False
+        self._turns.done(connection_id, more=more, live=report.live, failed=failed)
+        if limited:
             self._awake.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import RowMapping, select
@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, select
 from onward.connections.state import UNRESOLVED, State
 from onward.contract import Limit
 from onward.delivery.queue import LIVE
-from onward.limiter import windows_for
+from onward.limiter import missing_s, windows_for
 from onward.models import Limiter, OutcomeRow, table
 
 limiters = table(Limiter)
@@ -87,19 +87,18 @@ def limited_until(
         for `backfill` too.
     """
     found = transaction.execute(
-        select(limiters.c.key, limiters.c.tat).where(
-            limiters.c.key.startswith(f"{rate_key}|", autoescape=True)
-        )
+        select(
+            limiters.c.key, limiters.c.tat, limiters.c.speed, limiters.c.changed
+        ).where(limiters.c.key.startswith(f"{rate_key}|", autoescape=True))
     )
     latest: dict[str, datetime] = {}
-    for key, tat in found:
+    for key, *stored in found:
         name, _, share = key.removeprefix(f"{rate_key}|").rpartition("|")
         limit = _limit_of(name)
         for window in windows_for(rate_key, [limit] if limit else [], live=False):
             if window.key == key and not window.path:
-                asked = min(calls, window.burst)
-                free = tat - (window.burst - asked) * window.interval_s
-                moment = datetime.fromtimestamp(free, UTC)
+                wait_s = missing_s(window, calls, now.timestamp(), *stored)
+                moment = now + timedelta(seconds=wait_s)
                 if moment > max(now, latest.get(share, now)):
                     latest[share] = moment
     return latest
