@@ -85,6 +85,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "alerts",
         "engine",
         "doctor",
+        "forecast",
         "preview",
         "diagnose",
         "replay",

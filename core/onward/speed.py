@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
@@ -57,6 +58,15 @@ class Slowed:
 
     share: float
     since: datetime
+
+    def sentence(self, timezone: str) -> str:
+        """Say it in the operator's time zone."""
+        local = self.since.astimezone(ZoneInfo(timezone))
+        zone = " UTC" if timezone == "UTC" else ""
+        return (
+            f"sends at {self.share:.0%} of its limits since {local:%Y-%m-%d %H:%M}"
+            f"{zone}, because the service answered that this is too fast"
+        )
 
 
 def speed_at(speed: float, changed: float, moment: float) -> float:

@@ -50,13 +50,31 @@ def list_(
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """List every connection with its state and queue."""
+    from onward.cli.quota import calls_cell
     from onward.connections.listing import list_connections
+    from onward.forecast import read_forecast
+    from onward.speed import read_slowed
 
     with open_runtime(ctx) as runtime:
+        now, zone = runtime.clock(), runtime.config.timezone
         with runtime.database.read() as transaction:
             listed = list_connections(transaction)
+            foreseen = [
+                read_forecast(runtime, transaction, one.state) for one in listed
+            ]
+            speeds = [
+                read_slowed(transaction, one.state.counted_as, now) for one in listed
+            ]
         if json:
-            print_json(one.document for one in listed)
+            print_json(
+                {
+                    **one.document,
+                    "speed": speed.share if speed else 1,
+                    "slowed_since": speed.since if speed else None,
+                    "forecast": found.document if found and found.rows else None,
+                }
+                for one, speed, found in zip(listed, speeds, foreseen, strict=True)
+            )
             return
         print_rows(
             [
@@ -67,20 +85,22 @@ def list_(
                 "segment",
                 "waiting",
                 "held",
+                "calls",
                 "verified",
             ],
             (
                 [
                     one.state.name,
                     one.state.integration,
-                    _status(one, runtime.clock()),
+                    _status(one, now) + (f", {speed.sentence(zone)}" if speed else ""),
                     one.state.title,
                     one.segment,
                     one.waiting,
                     one.held,
+                    calls_cell(found, now, zone),
                     one.state.verified_at or "never",
                 ]
-                for one in listed
+                for one, speed, found in zip(listed, speeds, foreseen, strict=True)
             ),
             empty="there is no connection; `onward connections add` makes one",
         )

@@ -101,8 +101,12 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 def progress(
     what: str, total: int | None = None
 ) -> Generator[Callable[[int], None], None, None]:
-    """Show how far long work is, on a terminal only; yields `advance(by)`."""
-    if not sys.stderr.isatty():
+    """Show how far long work is, on a terminal only; yields `advance(by)`.
+
+    Args:
+        total: when known, the time that is left is shown too.
+    """
+    if not progressing():
         yield lambda by: None
         return
     from rich.console import Console
@@ -112,6 +116,7 @@ def progress(
         Progress,
         TextColumn,
         TimeElapsedColumn,
+        TimeRemainingColumn,
     )
 
     bar = Progress(
@@ -119,12 +124,18 @@ def progress(
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *([TextColumn("left"), TimeRemainingColumn()] if total else []),
         console=Console(stderr=True),
         transient=True,
     )
     with bar:
         task = bar.add_task(what, total=total)
         yield lambda by: bar.advance(task, by)
+
+
+def progressing() -> bool:
+    """Tell whether somebody sees how far long work is."""
+    return sys.stderr.isatty()
 
 
 def interactive() -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from onward.cli.opening import open_app
 from onward.cli.printing import note, print_facts, say
+from onward.cli.quota import push_lines
 
 if TYPE_CHECKING:
     from onward.app import Onward
@@ -43,6 +44,9 @@ def push(
         if dry_run:
             for email in emails:
                 print_preview(preview(app.runtime, to, email, segment=segment or None))
+            if len(emails) > 1:
+                for line in push_lines(app.runtime, [to], len(emails)):
+                    say(line)
             return
         if now:
             if not push_now(app, to, emails, segment=segment, force=force):

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from onward.cli.opening import open_app, open_runtime
-from onward.cli.printing import note, print_json, print_rows, progress, say
+from onward.cli.printing import (
+    note,
+    print_json,
+    print_rows,
+    progress,
+    progressing,
+    say,
+)
 from onward.cli.rules import targets
 from onward.cli.stopping import ending_well
 
@@ -69,22 +76,32 @@ def apply(
 ) -> None:
     """Fire a trigger for the contacts that have the points already.
 
-    Interrupted, it goes on where it stopped when called again.
+    Says what that costs in calls and when they are done. Interrupted, it goes on
+    where it stopped when called again.
     """
+    from onward.cli.quota import backfill_lines
     from onward.events.apply import apply_trigger
 
-    with (
-        open_app(ctx) as app_,
-        progress(f"applying {key}") as advance,
-        ending_well() as stop,
-    ):
-        done = apply_trigger(
-            app_.runtime,
-            key,
-            dry_run=dry_run,
-            on_progress=advance,
-            stopping=stop.came,
-        )
+    with open_app(ctx) as app_:
+        runtime = app_.runtime
+        total = None
+        if dry_run or progressing():
+            would = apply_trigger(runtime, key, dry_run=True)
+            to = [
+                push.connection
+                for trigger in runtime.config.point_triggers
+                if trigger.key == key
+                for push in trigger.push_to
+            ]
+            total = would.total
+            tell = say if dry_run else note
+            tell(str(would))
+            for line in backfill_lines(runtime, to, total) if total else ():
+                tell(line)
+        if dry_run:
+            return
+        with progress(f"applying {key}", total) as advance, ending_well() as stop:
+            done = apply_trigger(runtime, key, on_progress=advance, stopping=stop.came)
     say(str(done))
     if done.stopped:
         raise typer.Exit(128 + stop.number)

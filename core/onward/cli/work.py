@@ -12,6 +12,7 @@ import typer
 
 from onward.cli.opening import logging_to_stderr, open_app, options_of, with_options
 from onward.cli.printing import cell, note, progress, say
+from onward.cli.quota import waiting_lines
 from onward.cli.running import (
     close_within,
     give_up,
@@ -160,6 +161,8 @@ def _tell(done: Delivery, runtime: Runtime) -> None:
     visitors = _visitors(runtime)
     if visitors:
         say(f"{visitors} wait until a visitor has an e-mail address")
+    for line in waiting_lines(runtime):
+        say(line)
     if done.next_at is None:
         say("next: nothing is due")
     else:

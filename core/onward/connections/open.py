@@ -265,6 +265,15 @@ def secrets_of(settings: ConnectionSettings) -> list[str]:
     return [secret.get_secret_value() for secret in found if secret is not None]
 
 
+def limits_of(
+    runtime: Runtime, state: State, integration: Integration
+) -> tuple[Limit, ...]:
+    """Return the limits of a connection: its own, else the integration's."""
+    declared = runtime.config.connections.get(state.name)
+    own = declared.limits if declared is not None else ()
+    return own or tuple(integration.limits)
+
+
 def open_with(runtime: Runtime, state: State, integration: Integration) -> Opened:
     """Put a client and an index around an integration.
 
@@ -287,10 +296,6 @@ def open_with(runtime: Runtime, state: State, integration: Integration) -> Opene
         headers={"User-Agent": "onward"},
     )
     settings: ConnectionSettings = integration.settings
-    limits = tuple(integration.limits)
-    declared = runtime.config.connections.get(state.name)
-    if declared is not None and declared.limits:
-        limits = declared.limits
 
     def is_current(transaction: Transaction) -> bool:
         """Tell whether the connection still leads to the account it was opened for."""
@@ -304,7 +309,7 @@ def open_with(runtime: Runtime, state: State, integration: Integration) -> Opene
         RemoteIndex(runtime, state.id, is_current),
         client,
         Redactor(secrets_of(settings)),
-        limits,
+        limits_of(runtime, state, integration),
     )
     return opened
 

@@ -82,13 +82,6 @@ _DUE = (
     .select_from(connections)
     .outerjoin(leases, leases.c.name == _SERVED)
 )
-_DUE = select(
-    connections.c.id,
-    connections.c.paused_code,
-    connections.c.rest_until,
-    connections.c.rest_step,
-    _FIRST.label("priority"),
-).order_by(connections.c.id)
 # Rows a dead worker left behind: only taking the lease brings them back.
 # No DISTINCT: for its sake SQLite walks through all pushes by connection.
 _LEFT = select(pushes.c.connection_id).where(SENDING)

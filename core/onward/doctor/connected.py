@@ -19,6 +19,7 @@ from onward.errors import OnwardError
 from onward.models import Connection, Push, table
 from onward.plugins import Plugins
 from onward.runtime import Runtime
+from onward.speed import read_slowed
 
 # Due for so long, with nothing in the way: nobody delivers.
 LATE = timedelta(minutes=10)
@@ -110,6 +111,12 @@ def _check(runtime: Runtime, one: Listed) -> list[Check]:
         until = f"{state.rest_until:%Y-%m-%d %H:%M:%S} UTC"
         message = f"rests until {until}: {state.rest_why or 'the service asked for it'}"
         found.append(warning(name, message, f"it goes on by itself; {test} tries it"))
+    with runtime.database.read() as transaction:
+        slowed = read_slowed(transaction, state.counted_as, runtime.clock())
+    if slowed is not None:
+        advice = "it tries more by itself; lower `limits` if the service allows less"
+        message = slowed.sentence(runtime.config.timezone)
+        found.append(warning(name, message, advice))
     if state.verified_at is None:
         said = "changed and not verified yet" if state.identity else "never verified"
         found.append(warning(name, said, f"{test} tries it"))
