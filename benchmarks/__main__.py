@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import actions, calls, delivery, importing, startup
+from benchmarks import actions, calls, dead, delivery, importing, startup
 from benchmarks.measure import Section, say, surroundings
 from benchmarks.postgres import Postgres
 
@@ -24,6 +24,10 @@ def _calls(options: argparse.Namespace) -> Iterator[Section]:
 
 def _delivery(options: argparse.Namespace) -> Iterator[Section]:
     yield delivery.measure(20_000 // options.divide, options.runs)
+
+
+def _dead(options: argparse.Namespace) -> Iterator[Section]:
+    yield dead.measure(600 // options.divide)
 
 
 def _actions(options: argparse.Namespace) -> Iterator[Section]:
@@ -47,6 +51,7 @@ def _postgres(options: argparse.Namespace) -> Iterator[Section]:
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "calls": _calls,
     "delivery": _delivery,
+    "dead": _dead,
     "actions": _actions,
     "importing": _importing,
     "startup": _startup,

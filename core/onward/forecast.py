@@ -150,7 +150,11 @@ def forecast(
         ends += [
             level.passed_s(behind, max(firsts, default=begin_s)) for level in shares
         ]
-    longest = max(of_all, key=lambda level: level.window.per_s, default=None)
+    longest = max(
+        of_all,
+        key=lambda level: (level.window.per_s, -level.window.calls),
+        default=None,
+    )
     known = bool(levels or cost.seconds or not calls)
     return Forecast(
         live + backfill,

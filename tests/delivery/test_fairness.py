@@ -20,6 +20,8 @@ from onward import (
     RemoteField,
     RemoteSegment,
 )
+from onward.database import Database
+from onward.delivery import work
 from onward.delivery.batches import TURN
 from onward.delivery.queue import BACKFILL, LIVE, Wish, enqueue
 from onward.testing import TestApp
@@ -173,6 +175,25 @@ def test_the_dead_cost_the_others_nothing(world: Callable[[int], World]) -> None
     assert len(calls[True]) == 5 * TURN
 
 
+def test_one_dead_among_ten_changes_no_figure(world: Callable[[int], World]) -> None:
+    """With four threads the other nine make as many calls, and end as soon."""
+    ends: dict[bool, timedelta] = {}
+    for with_dead in (False, True):
+        here = world(10)
+        here.dead = {"c003"} if with_dead else set()
+        for name in here.ids:
+            here.queue(name, TURN)
+        here.app.clock.now = START
+        Pool(here.app, threads=4).run(timedelta(minutes=1))
+        nine = [one for one in here.calls if one[1] != "c003"]
+        assert Counter(of for _, of, _ in nine) == {
+            name: TURN for name in here.ids if name != "c003"
+        }
+        ends[with_dead] = nine[-1][0] - START
+
+    assert ends[True] - ends[False] <= TURN * CALL
+
+
 def test_a_dead_one_is_asked_once_per_rest(world: Callable[[int], World]) -> None:
     """It holds a thread for one time-out, then rests ever longer; then it recovers."""
     here = world(2)
@@ -237,3 +258,25 @@ def test_deliver_looks_up_from_a_long_back_fill(world: Callable[[int], World]) -
     live = next(at for at, of, _ in here.calls if of == "c001")
     assert live - began <= timedelta(seconds=5) + 2 * TURN * CALL
     assert here.counts() == {"c000": 200, "c001": 1}
+
+
+def test_the_sweep_walks_through_no_rows(sqlite_url: str) -> None:
+    """Each question of it is a look into an index, however many rows wait."""
+    database = Database(sqlite_url)
+    plans: list[str] = []
+    for statement in (work._DUE, work._NEXT, work._LEFT):
+        written = statement.compile(database.engine)
+        values = [str(written.params[name]) for name in written.positiontup or ()]
+        with database.read() as transaction:
+            plan = transaction.exec_driver_sql(
+                f"EXPLAIN QUERY PLAN {written}", tuple(values)
+            )
+            plans += [str(row[3]) for row in plan]
+    database.close()
+
+    of_rows = [plan for plan in plans if " push" in plan]
+    assert len(of_rows) == 5
+    assert [plan for plan in of_rows if "SEARCH push USING INDEX" not in plan] == []
+    whole = [plan for plan in of_rows if "due_at" in plan]
+    assert len(whole) == 4
+    assert all("connection_id=? AND priority=? AND due_at" in plan for plan in whole)

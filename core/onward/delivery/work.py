@@ -83,7 +83,7 @@ _DUE = (
     .outerjoin(leases, leases.c.name == _SERVED)
 )
 # Rows a dead worker left behind: only taking the lease brings them back.
-# No DISTINCT: for its sake SQLite walks through all pushes by connection.
+# No DISTINCT: after ANALYZE, SQLite walks through all pushes for its sake.
 _LEFT = select(pushes.c.connection_id).where(SENDING)
 _NEXT = select(
     connections.c.id,
