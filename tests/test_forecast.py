@@ -317,7 +317,7 @@ def test_a_rest_and_rows_to_come_are_counted(app: TestApp) -> None:
     from onward.connections.state import rest
 
     with app.runtime.database.write() as transaction:
-        until = rest(transaction, 1, app.clock.now, hour)
+        until = rest(transaction, 1, app.clock.now, hour).until
 
     rested = foresee(app, backfill=10)
 
