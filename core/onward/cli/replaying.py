@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onward.replay import Replayed, Sample
     from onward.runtime import Runtime
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...")]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what would be done.")
 ]
