@@ -32,7 +32,7 @@ from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
 from onward.delivery.work import Delivery, deliver
 from onward.engine.embedded import EmbeddedEngine
-from onward.engine.tasks import register_tasks
+from onward.engine.upkeep import register_tasks
 from onward.engine.wakeups import Wakeups
 from onward.errors import InputError
 from onward.events.action import read_action, read_points

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from onward.delivery.drain import Report, drain
-from onward.delivery.lease import take
 from onward.delivery.work import connections_with_work
 from onward.engine.outage import Outage
+from onward.engine.tasks import Tasks
 from onward.engine.turns import Turns
-from onward.errors import Fenced
 from onward.instrument import Sweep
 from onward.runtime import Runtime
 
@@ -24,20 +21,6 @@ SWEEP = timedelta(seconds=2)
 THREADS = 4
 # Nobody waits longer for what another process may have changed meanwhile.
 LONGEST = timedelta(seconds=15)
-
-
-@dataclass(slots=True)
-class _Task:
-    """A function that is called again and again; `due` by the monotonic clock."""
-
-    interval: timedelta
-    function: Callable[[], None]
-    due: float
-
-    @property
-    def lease(self) -> str:
-        """Its lease: one worker at a time, whatever process that is in."""
-        return f"every:{getattr(self.function, '__qualname__', repr(self.function))}"
 
 
 class EmbeddedEngine:
@@ -61,8 +44,8 @@ class EmbeddedEngine:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._tasks: list[_Task] = []
         self._away = Outage()
+        self._tasks = Tasks(runtime, self._away)
         self._reset()
 
     def _reset(self) -> None:
@@ -89,8 +72,6 @@ class EmbeddedEngine:
         self._reset()
         self._threads = [
             threading.Thread(target=self._look, name="onward-sweep", daemon=True),
-            # Of their own: a task that takes long must not delay what is due.
-            threading.Thread(target=self._tend, name="onward-tasks", daemon=True),
         ]
         self._threads += [
             threading.Thread(
@@ -100,6 +81,7 @@ class EmbeddedEngine:
         ]
         for thread in self._threads:
             thread.start()
+        self._tasks.start()
 
     def stop(self) -> None:
         """Let what is being sent end, then stop; returns when all have."""
@@ -109,6 +91,7 @@ class EmbeddedEngine:
         for thread in self._threads:
             thread.join()
         self._threads = []
+        self._tasks.stop()
 
     def wake(self, connection_id: int | None = None) -> None:
         """See `Engine.wake`."""
@@ -120,7 +103,7 @@ class EmbeddedEngine:
 
     def every(self, interval: timedelta, function: Callable[[], None]) -> None:
         """See `Engine.every`."""
-        self._tasks.append(_Task(interval, function, time.monotonic()))
+        self._tasks.every(interval, function)
 
     # -- looking for work
 
@@ -153,41 +136,6 @@ class EmbeddedEngine:
             else:
                 wait = min(wait, later - now)
         return wait
-
-    # -- tasks
-
-    def _tend(self) -> None:
-        while not self._stopping.is_set():
-            if not self._runtime.unfit:
-                self._run_tasks()
-            now = time.monotonic()
-            due = min((task.due for task in self._tasks), default=now + 1)
-            self._stopping.wait(min(max(due - now, 0.001), 1))
-
-    def _run_tasks(self) -> None:
-        now = time.monotonic()
-        for task in self._tasks:
-            if now < task.due:
-                continue
-            task.due = now + task.interval.total_seconds()
-            try:
-                self._run(task)
-            except Exception as error:
-                if not self._away.begins(error):
-                    log.exception("%s failed; it is called again", task.lease)
-
-    def _run(self, task: _Task) -> None:
-        runtime = self._runtime
-        length = runtime.config.lease
-        held = take(runtime.database, task.lease, length, runtime.clock)
-        if held is None:
-            return
-        try:
-            task.function()
-        except Fenced:
-            log.warning("%s: another worker took over", task.lease)
-        finally:
-            held.release()
 
     # -- working
 

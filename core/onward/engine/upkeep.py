@@ -1,0 +1,36 @@
+"""What is done again and again beside delivering, on one worker at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from onward.alerts.check import check
+from onward.alerts.telling import tell
+from onward.delivery.repaired import try_paused
+from onward.engine.port import Engine
+from onward.runtime import Runtime
+
+# Looks as often; each connection is tried once a day.
+TRY_PAUSED = timedelta(minutes=15)
+CHECK = timedelta(minutes=1)
+TELL = timedelta(seconds=5)
+
+
+def register_tasks(engine: Engine, runtime: Runtime) -> None:
+    """Give an engine everything that has to be done from time to time.
+
+    A task is known by its name, so that it runs on one worker at a time.
+    """
+
+    def check_alerts() -> None:
+        check(runtime)
+
+    def tell_alerts() -> None:
+        tell(runtime)
+
+    def try_paused_connections() -> None:
+        try_paused(runtime)
+
+    engine.every(TRY_PAUSED, try_paused_connections)
+    engine.every(CHECK, check_alerts)
+    engine.every(TELL, tell_alerts)
