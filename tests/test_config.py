@@ -31,6 +31,7 @@ FULL = """\
 [onward]
 database_url = "sqlite:///data/onward.db"
 durability = "power"
+engine = "cluster"
 lease = "90s"
 timezone = "Europe/Amsterdam"
 retention_days = 30
@@ -97,6 +98,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
 
     assert config.database_url == f"sqlite:///{tmp_path}/data/onward.db"
     assert config.durability == "power"
+    assert config.engine == "cluster"
     assert config.lease == timedelta(seconds=90)
     assert config.timezone == "Europe/Amsterdam"
     assert config.retention_days == 30
@@ -293,6 +295,10 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
             'line 2: onward.durability: must be "normal" or "power"',
         ),
         (
+            "[onward]\nengine = 'celery'",
+            'line 2: onward.engine: must be "embedded" or "cluster"',
+        ),
+        (
             "[onward]\ntimezone = 'Europe/Amstrdam'",
             "line 2: onward.timezone: 'Europe/Amstrdam' is not a time zone; did you"
             ' mean "Europe/Amsterdam"?',
@@ -375,7 +381,7 @@ def test_missing_variable_stops_nobody_else(tmp_path: Path) -> None:
             "connections.icontact.settings",
             "the environment variable ICONTACT_PASSWORD is not set; the connection"
             " cannot be used until it is",
-            22,
+            23,
             stops=False,
         ),
     )

@@ -31,7 +31,8 @@ from onward.delivery.cancel import Cancelled, cancel
 from onward.delivery.listing import Wanted, delivery_document, list_deliveries
 from onward.delivery.queue import LIVE, Wish, enqueue
 from onward.delivery.work import Delivery, deliver
-from onward.engine.embedded import EmbeddedEngine
+from onward.engine import Engine
+from onward.engine.make import make_engine
 from onward.engine.upkeep import register_tasks
 from onward.engine.wakeups import Wakeups
 from onward.errors import InputError
@@ -83,7 +84,7 @@ class Onward:
         self._simulated = simulated
         self._runtime: Runtime | None = None
         self._recorder: Recorder | None = None
-        self._engine: EmbeddedEngine | None = None
+        self._engine: Engine | None = None
         self._wakeups: Wakeups | None = None
         self._worktime: Worktime | None = None
         self._opening = threading.Lock()
@@ -171,25 +172,38 @@ class Onward:
     @property
     def is_alive(self) -> bool:
         """Tell whether the worker runs in this process, with all its threads."""
-        return self._engine is not None and self._engine.is_alive
+        # An engine may tell; the port does not ask it to.
+        return self._engine is not None and bool(
+            getattr(self._engine, "is_alive", True)
+        )
 
     def start(self) -> None:
-        """Start the worker threads."""
+        """Start the worker, on the engine that is configured.
+
+        Raises:
+            ConfigError: that engine cannot run here.
+        """
         self._after_fork()
         if self._engine is not None:
             return
         runtime = self.runtime
+        engine = make_engine(runtime)
+        register_tasks(engine, runtime)
         self._worktime = Worktime(runtime)
         self._worktime.start()
-        self._engine = EmbeddedEngine(runtime)
-        register_tasks(self._engine, runtime)
-        self._engine.start()
-        runtime.on_work = self._engine.wake
-        self._wakeups = Wakeups(runtime, self._engine.wake, self._worktime)
+        try:
+            engine.start()
+        except BaseException:
+            self._worktime.stop()
+            self._worktime = None
+            raise
+        self._engine = engine
+        runtime.on_work = engine.wake
+        self._wakeups = Wakeups(runtime, engine.wake, self._worktime)
         self._wakeups.start()
 
     def stop(self) -> None:
-        """Stop the worker threads; what is being sent ends first."""
+        """Stop the worker; what is being sent ends first."""
         self._after_fork()
         if self._wakeups is not None:
             self._wakeups.stop()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
 from .conftest import Place
 
 pytestmark = pytest.mark.postgres
+
+Stop = list[subprocess.Popen[str]]
 
 
 def test_the_main_job_works_on_postgresql(
@@ -70,3 +75,31 @@ def test_an_old_schema_is_a_problem_until_upgraded(
     assert "there are no tables yet" in examined.out
     assert place.good("db", "upgrade").out.startswith("upgraded")
     place.good("deliver")
+
+
+def test_the_cluster_engine_is_made_ready_by_an_upgrade(
+    place: Place, postgres_url: str, monkeypatch: pytest.MonkeyPatch, stop: Stop
+) -> None:
+    """A worker that has not its tables says so; after the upgrade it delivers."""
+    monkeypatch.setenv("ONWARD_DATABASE_URL", postgres_url)
+    text = (place.path / "onward.toml").read_text("utf-8")
+    place.write("onward.toml", '[onward]\nengine = "cluster"\n' + text)
+    place.good("fire", "seen", "--email", "ana@shop.example")
+    place.good("push", "ana@shop.example", "--to", "icontact")
+
+    refused = place.run("worker")
+    upgraded = [place.good("db", "upgrade").out for _ in range(2)]
+    worker = place.start("worker", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    stop.append(worker)
+    while place.good("deliveries", "--state", "delivered", "--json").json == []:
+        assert worker.poll() is None
+    worker.send_signal(signal.SIGTERM)
+    out, err = worker.communicate(timeout=60)
+
+    assert refused.status == 1
+    assert "run `onward db upgrade` once" in refused.err
+    assert upgraded == [upgraded[0]] * 2
+    assert "the tables of the cluster engine are ready" in upgraded[0]
+    assert (worker.returncode, out) == (0, "")
+    assert err.splitlines()[-1].endswith("stopped")
+    assert "dbos" not in err.lower()

@@ -22,6 +22,7 @@ def upgrade(ctx: typer.Context) -> None:
     """Migrate the schema; on PostgreSQL run it once, from any machine."""
     from onward.config import load_config
     from onward.database import Database
+    from onward.engine.make import upgrade_engine
     from onward.migrate import HEAD
     from onward.migrate import upgrade as migrate
 
@@ -30,6 +31,9 @@ def upgrade(ctx: typer.Context) -> None:
     database = Database(config.database_url)
     try:
         changed = migrate(database)
+        engine = upgrade_engine(config, database)
     finally:
         database.close()
     say(f"upgraded to step {HEAD}" if changed else f"already at step {HEAD}")
+    if engine:
+        say(f"the tables of the {config.engine} engine are ready")

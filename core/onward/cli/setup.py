@@ -188,6 +188,7 @@ _HEAD = """\
 [onward]
 database_url = "sqlite:///onward.db"   # relative to this file; or postgresql://…
 # durability = "normal"                # "power": also survives a power cut
+# engine = "embedded"                  # "cluster": see docs/engines.md
 # timezone = "UTC"
 # retention_days = 90
 # retry = ["5s", "5m", "30m", "2h", "5h", "10h", "10h"]   # after each failed try

@@ -15,6 +15,7 @@ from onward.config.model import (
     Config,
     ConnectionConfig,
     Durability,
+    EngineName,
     LogFormat,
     LogLevel,
 )
@@ -45,6 +46,7 @@ DEFAULT_DATABASE_URL = "sqlite:///onward.db"
 _DURABILITIES: tuple[Durability, ...] = ("normal", "power")
 LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 LOG_LEVELS: tuple[LogLevel, ...] = ("info", "debug", "warning", "error")
+_ENGINES: tuple[EngineName, ...] = ("embedded", "cluster")
 _WRITTEN_AT = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -138,6 +140,7 @@ def read_values(
         path=None,
         database_url=_database_url(own, folder, env),
         durability=own.one_of("durability", _DURABILITIES),
+        engine=own.one_of("engine", _ENGINES),
         lease=own.read("lease", timedelta(seconds=60), as_duration),
         retry=own.read("retry", RETRY_AFTER, as_durations),
         timezone=own.read("timezone", "UTC", as_timezone),

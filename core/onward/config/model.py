@@ -17,6 +17,7 @@ from onward.filters import Filter
 Durability = Literal["normal", "power"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["info", "debug", "warning", "error"]
+EngineName = Literal["embedded", "cluster"]
 OptIn = Literal["normal", "pending"]
 UnsubscribeMeans = Literal["segment", "everywhere"]
 
@@ -151,6 +152,7 @@ class Config:
         database_url: for SQLAlchemy; a relative SQLite path is made absolute
             beside the file. May hold a password, so it is in no repr.
         durability: `power` = committed work survives a power cut as well.
+        engine: who calls the workers: threads of the process, or DBOS.
         lease: how long a worker keeps a connection without renewing.
         retry: waits after the first, second, … failed try of one contact.
         timezone: of times of day, as `Europe/Amsterdam`.
@@ -169,6 +171,7 @@ class Config:
     database_url: str = field(repr=False)
     plugins_dir: Path
     durability: Durability = "normal"
+    engine: EngineName = "embedded"
     lease: timedelta = timedelta(seconds=60)
     retry: tuple[timedelta, ...] = RETRY_AFTER
     timezone: str = "UTC"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from onward.among import ForEach
 from onward.database import Database
 from onward.errors import Fenced
 from onward.models import Lease, table
@@ -40,6 +41,11 @@ _TAKE = PerDialect(
     )
 )
 _UNTIL = select(leases.c.until).where(leases.c.name == bindparam("of"))
+_FENCES = ForEach(
+    lambda among: select(leases.c.name, leases.c.fence).where(
+        among(leases.c.name, "names")
+    )
+)
 _MINE = (leases.c.name == bindparam("of"), leases.c.fence == bindparam("mine"))
 # Shared: a worker that takes it waits, and then sees what this transaction did.
 _STILL_MINE = select(leases.c.fence).where(*_MINE).with_for_update(read=True)
@@ -161,3 +167,10 @@ def shorten_all(database: Database, latest: datetime) -> int:
     return database.run(
         lambda transaction: transaction.execute(_SHORTEN, given).rowcount
     )
+
+
+def read_fences(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return name → fence of its last holder; 0 when nobody ever took it."""
+    fences = dict.fromkeys(names, 0)
+    found = connection.execute(_FENCES(connection), {"names": list(fences)})
+    return fences | {row.name: row.fence for row in found}

@@ -139,6 +139,7 @@ def _config(runtime: Runtime) -> dict[str, Any]:
     config = runtime.config
     return {
         "durability": config.durability,
+        "engine": config.engine,
         "lease_s": config.lease.total_seconds(),
         "timezone": config.timezone,
         "retention_days": config.retention_days,
