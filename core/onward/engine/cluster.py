@@ -174,7 +174,7 @@ class ClusterEngine:
     def _find(self) -> list[int]:
         now = self._runtime.clock()
         with self._runtime.database.read() as transaction:
-            return connections_with_work(transaction, now, able=True)
+            return list(connections_with_work(transaction, now, able=True))
 
     def _queue(
         self,
