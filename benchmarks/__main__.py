@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import actions, calls, dead, delivery, importing, startup
+from benchmarks import actions, calls, dead, delivery, importing, pruning, startup
 from benchmarks.measure import Section, say, surroundings
 from benchmarks.postgres import Postgres
 
@@ -42,6 +42,12 @@ def _startup(options: argparse.Namespace) -> Iterator[Section]:
     yield startup.measure(options.runs * 2)
 
 
+def _pruning(options: argparse.Namespace) -> Iterator[Section]:
+    yield pruning.measure(pruning.ROWS // options.divide)
+    with Postgres() as server:
+        yield pruning.measure(pruning.ROWS // options.divide, server)
+
+
 def _postgres(options: argparse.Namespace) -> Iterator[Section]:
     with Postgres() as server:
         yield delivery.measure(10_000 // options.divide, options.runs, server)
@@ -56,6 +62,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "importing": _importing,
     "startup": _startup,
     "postgres": _postgres,
+    "pruning": _pruning,
 }
 
 

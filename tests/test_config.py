@@ -20,6 +20,7 @@ from onward.config import (
 )
 from onward.config.lines import line_index
 from onward.config.load import read_values, settle_database_url
+from onward.config.model import Retention
 from onward.contacts.fields import ContactField
 from onward.contract import Limit
 from onward.errors import ConfigError
@@ -35,6 +36,10 @@ engine = "cluster"
 lease = "90s"
 timezone = "Europe/Amsterdam"
 retention_days = 30
+
+[retention]
+events = "52w"
+reports = "forever"
 
 [plugins]
 disabled = ["acme"]
@@ -102,6 +107,9 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert config.lease == timedelta(seconds=90)
     assert config.timezone == "Europe/Amsterdam"
     assert config.retention_days == 30
+    assert config.retention == Retention(
+        events=timedelta(weeks=52), deliveries=timedelta(days=30), reports=None
+    )
     assert config.plugins_disabled == ("acme",)
     assert config.plugins_dir == tmp_path / "plugins"
     assert config.contact_fields == {
@@ -158,6 +166,16 @@ def test_defaults_without_a_file() -> None:
     assert config.database_url == f"sqlite:///{Path.cwd()}/onward.db"
     assert (config.lease, config.retention_days) == (timedelta(seconds=60), 90)
     assert config.connections == {}
+    assert config.retention == Retention(*[timedelta(days=90)] * 3)
+
+
+def test_retention_of_zero_days_keeps_everything(tmp_path: Path) -> None:
+    """`retention_days = 0` keeps for ever what `[retention]` says nothing of."""
+    text = '[onward]\nretention_days = 0\n[retention]\nevents = "7d"\nreports = 0\n'
+
+    config = load_config(a_file(tmp_path, text), {})
+
+    assert config.retention == Retention(timedelta(days=7), None, None)
 
 
 def test_empty_file_is_fine(tmp_path: Path) -> None:
@@ -326,6 +344,19 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
             "[contact_fields]\nx = { choices = ['a'] }",
             'line 2: contact_fields.x.choices: needs type = "choice" or "multi"',
         ),
+        (
+            "[retention]\nevents = 90",
+            'line 2: retention.events: must be a length of time like "90d" or "52w", '
+            'or "forever"',
+        ),
+        (
+            '[retention]\nreports = "1h"',
+            "line 2: retention.reports: must be a day or longer",
+        ),
+        (
+            '[retention]\npushes = "7d"',
+            'line 2: retention: "pushes" is not known',
+        ),
     ],
 )
 def test_one_problem(tmp_path: Path, text: str, problem: str) -> None:
@@ -335,14 +366,14 @@ def test_one_problem(tmp_path: Path, text: str, problem: str) -> None:
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """Loading names every problem, one a line, after the file's name."""
-    text = "[onward]\nleas = 1\nretention_days = 0\n[[rules]]\nkey = 'k'\npoints = 1\n"
+    text = "[onward]\nleas = 1\nretention_days = -1\n[[rules]]\nkey = 'k'\npoints = 1\n"
 
     with pytest.raises(ConfigError) as caught:
         load_config(a_file(tmp_path, text), {})
 
     assert caught.value.message.splitlines() == [
         'onward.toml: line 2: onward: "leas" is not known; did you mean "lease"?',
-        "onward.toml: line 3: onward.retention_days: must be from 1 to 36500",
+        "onward.toml: line 3: onward.retention_days: must be from 0 to 36500",
         'onward.toml: line 4: rules.k: "when" is missing',
     ]
 

@@ -88,6 +88,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "forecast",
         "preview",
         "diagnose",
+        "pruning",
         "replay",
         "why",
         "health",

@@ -190,7 +190,7 @@ database_url = "sqlite:///onward.db"   # relative to this file; or postgresql://
 # durability = "normal"                # "power": also survives a power cut
 # engine = "embedded"                  # "cluster": see docs/engines.md
 # timezone = "UTC"
-# retention_days = 90
+# retention_days = 90                  # of what is over; 0 keeps it for ever
 # retry = ["5s", "5m", "30m", "2h", "5h", "10h", "10h"]   # after each failed try
 
 # Who is told when a connection is paused, pushes fail or are late: docs/alerts.md.

@@ -18,6 +18,7 @@ from onward.config.model import (
     EngineName,
     LogFormat,
     LogLevel,
+    Retention,
 )
 from onward.config.problems import Problem, Problems, Table
 from onward.config.sections import (
@@ -32,6 +33,7 @@ from onward.config.values import (
     as_key,
     as_listen,
     as_number,
+    as_retention,
     as_text,
     as_texts,
     as_timezone,
@@ -128,6 +130,8 @@ def read_values(
     own = root.table("onward") or Table({}, ("onward",), problems)
     plugins = root.table("plugins") or Table({}, ("plugins",), problems)
     alerts = root.table("alerts") or Table({}, ("alerts",), problems)
+    days = own.read("retention_days", 90, as_number(0, 36_500))
+    retention = _retention(root, days)
     fields = _fields(root)
     connections = _connections(root, folder, env)
     known_fields = {*STANDARD_FIELDS, *DERIVED_FIELDS, *fields}
@@ -144,11 +148,12 @@ def read_values(
         lease=own.read("lease", timedelta(seconds=60), as_duration),
         retry=own.read("retry", RETRY_AFTER, as_durations),
         timezone=own.read("timezone", "UTC", as_timezone),
-        retention_days=own.read("retention_days", 90, as_number(1, 36_500)),
         log_format=own.one_of("log_format", LOG_FORMATS),
         log_level=own.one_of("log_level", LOG_LEVELS),
         listen=own.read("listen", "", as_listen),
         grace=own.read("grace", timedelta(seconds=30), as_duration),
+        retention_days=days,
+        retention=retention,
         plugins_disabled=plugins.read("disabled", (), as_texts),
         plugins_dir=folder / "plugins",
         contact_fields=fields,
@@ -181,6 +186,18 @@ def _parse(path: Path) -> tuple[str, dict[str, object], Problem | None]:
             line = int(place[1]) if place else text.count("\n") + 1
             return "", {}, Problem("", why, line)
     return "", {}, Problem("", why)
+
+
+def _retention(root: Table, days: int) -> Retention:
+    table = root.table("retention") or Table({}, ("retention",), root.problems)
+    common = timedelta(days=days) if days else None
+    retention = Retention(
+        events=table.read("events", common, as_retention),
+        deliveries=table.read("deliveries", common, as_retention),
+        reports=table.read("reports", common, as_retention),
+    )
+    table.finish()
+    return retention
 
 
 def _fields(root: Table) -> dict[str, ContactField]:

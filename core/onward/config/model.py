@@ -144,6 +144,21 @@ class PointTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is over is kept; None = for ever.
+
+    Args:
+        events: with their keys: a repeat of an older one is taken for a new one.
+        deliveries: that ended, with their causes, outcomes and attempts.
+        reports: of imports, finished jobs, closed alerts.
+    """
+
+    events: timedelta | None = timedelta(days=90)
+    deliveries: timedelta | None = timedelta(days=90)
+    reports: timedelta | None = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything `onward.toml` says, with its defaults.
 
@@ -156,10 +171,10 @@ class Config:
         lease: how long a worker keeps a connection without renewing.
         retry: waits after the first, second, … failed try of one contact.
         timezone: of times of day, as `Europe/Amsterdam`.
-        retention_days: how long events and attempts are kept.
         log_format, log_level: of what the worker logs.
         listen: HOST:PORT of the worker's probes and metrics; "" = none.
         grace: how long a worker that is stopped lets what it sends end.
+        retention_days: of all of `retention` that says nothing else; 0 = for ever.
         plugins_disabled: names of plugins not to load.
         plugins_dir: where drop-in plugins lie; need not exist.
         contact_fields: the custom fields, by name.
@@ -180,6 +195,7 @@ class Config:
     log_level: LogLevel = "info"
     listen: str = ""
     grace: timedelta = timedelta(seconds=30)
+    retention: Retention = Retention()
     plugins_disabled: tuple[str, ...] = ()
     contact_fields: dict[str, ContactField] = field(
         default_factory=dict[str, ContactField]

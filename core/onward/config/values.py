@@ -131,6 +131,21 @@ def as_durations(value: object) -> tuple[timedelta, ...]:
     return tuple(as_duration(one) for one in cast("list[object]", value))
 
 
+def as_retention(value: object) -> timedelta | None:
+    """Return how long something is kept, a day or longer; None = for ever."""
+    if value == "forever" or (value == 0 and not isinstance(value, bool)):
+        return None
+    try:
+        kept = as_duration(value)
+    except ValueError:
+        raise ValueError(
+            'must be a length of time like "90d" or "52w", or "forever"'
+        ) from None
+    if kept < timedelta(days=1):
+        raise ValueError("must be a day or longer")
+    return kept
+
+
 def as_repeat(value: object) -> Literal["every", "once"] | timedelta:
     """Return how often a rule may run for one contact."""
     if value == "every":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -142,7 +143,10 @@ def _config(runtime: Runtime) -> dict[str, Any]:
         "engine": config.engine,
         "lease_s": config.lease.total_seconds(),
         "timezone": config.timezone,
-        "retention_days": config.retention_days,
+        "retention_days": {
+            name: None if kept is None else kept.days
+            for name, kept in asdict(config.retention).items()
+        },
         "plugins_disabled": config.plugins_disabled,
         "contact_fields": {n: f.type for n, f in config.contact_fields.items()},
         "rules": [

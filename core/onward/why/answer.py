@@ -114,6 +114,17 @@ class TriggerWhy:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """From when on everything about the contact is still there; None = all of it.
+
+    What is older was removed, as `[retention]` says.
+    """
+
+    events: datetime | None = None
+    deliveries: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Everything that explains one contact.
 
@@ -123,6 +134,7 @@ class Why:
         suppressions: in words, those in force.
         lifted: in words, those a consent answered.
         actions: the latest, newest first.
+        since: what is older than that was removed, and is in none of the others.
     """
 
     email: str
@@ -133,6 +145,7 @@ class Why:
     connections: tuple[ConnectionWhy, ...] = ()
     actions: tuple[ActionWhy, ...] = ()
     triggers: tuple[TriggerWhy, ...] = field(default=())
+    since: Since = field(default=Since())
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; moments as ISO 8601 text."""
@@ -155,7 +168,7 @@ class Why:
             if one.blocks:
                 yield f"  {one.blocks}"
             if not one.pushes:
-                yield "  nothing was ever queued for it"
+                yield f"  nothing was {_ever(self.since.deliveries)} queued for it"
             for push in one.pushes:
                 yield f"  {push.sentence}"
                 for tried in push.tries:
@@ -172,6 +185,16 @@ class Why:
                 yield f"  rule {look.rule} {why}"
         for trigger in self.triggers:
             yield f"trigger {trigger.key}: {trigger.sentence}"
+        for what, moment in (
+            ("events", self.since.events),
+            ("deliveries that ended", self.since.deliveries),
+        ):
+            if moment is not None:
+                yield f"{what} before {moment:%Y-%m-%d %H:%M} were removed"
+
+
+def _ever(since: datetime | None) -> str:
+    return "ever" if since is None else f"since {since:%Y-%m-%d %H:%M}"
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import RowMapping, bindparam, select
+from sqlalchemy import RowMapping, bindparam, func, select
 
 from onward.config.model import PushTo
 from onward.connections.state import State, read_all, read_segments
@@ -19,12 +19,14 @@ from onward.delivery.prepare import words_for
 from onward.errors import InputError
 from onward.events.points import trigger_claim
 from onward.models import Cause, Claim, Contact, Event, OutcomeRow, Push, table
+from onward.pruning.horizon import DELIVERIES, EVENTS, read_moment
 from onward.runtime import Runtime
 from onward.why.answer import (
     ActionWhy,
     ConnectionWhy,
     PushWhy,
     RuleLook,
+    Since,
     TriggerWhy,
     Try,
     Why,
@@ -45,6 +47,9 @@ ACTIONS = 10
 
 _CONTACT = select(contacts.c.id, contacts.c.email, contacts.c.points).where(
     contacts.c.id == bindparam("of")
+)
+_FIRST_SEEN = select(func.min(contacts.c.created_at)).where(
+    contacts.c.id.in_(bindparam("ids", expanding=True))
 )
 _PUSHES = (
     select(pushes)
@@ -131,16 +136,30 @@ class _Explanation:
         connections = tuple(map(self._connection, read_all(self.transaction)))
         actions = self._actions()
         triggers = self._triggers()
+        since = self._since()
         return Why(
             email=self.contact.email or "",
             contact_id=self.contact.id,
-            answer=short_answer(connections, actions, triggers),
+            answer=short_answer(connections, actions, triggers, since),
             suppressions=tuple(map(words_for, self.stops)),
             lifted=tuple(map(words_for, self.lifted)),
             connections=connections,
             actions=actions,
             triggers=triggers,
+            since=since,
         )
+
+    def _since(self) -> Since:
+        """Return what was removed that may have been about this contact."""
+        seen: datetime = self.transaction.execute(
+            _FIRST_SEEN, {"ids": self.ids}
+        ).scalar_one()
+
+        def later(name: str) -> datetime | None:
+            moment = read_moment(self.transaction, name)
+            return moment if moment is not None and seen < moment else None
+
+        return Since(later(EVENTS), later(DELIVERIES))
 
     # -- connections
 
