@@ -30,6 +30,7 @@ from onward.models import (
     table,
 )
 from onward.models.delivery import OPEN_STATES
+from onward.remote import ANYWHERE
 
 contacts = table(Contact)
 causes = table(Cause)
@@ -185,7 +186,7 @@ def _relink(
                 remote_contacts.c.email,
                 remote_contacts.c.alias,
             )
-            .where(remote_contacts.c.contact_id.in_((survivor, loser)))
+            .where(ANYWHERE, remote_contacts.c.contact_id.in_((survivor, loser)))
             .order_by(remote_contacts.c.connection_id, remote_contacts.c.remote_id)
             .with_for_update()
         )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from onward.among import ForEach
 from onward.contract import RemoteContact
 from onward.errors import Repeat
+from onward.models import Connection as ConnectionRow
 from onward.models import Contact, RemoteContactRow, table
 from onward.plain import without_control
 from onward.sql import Rows
@@ -25,6 +26,8 @@ ALIVE = frozenset({"", "normal", "pending"})
 DELETED = "deleted"
 RETURNED = "returned"
 
+# For "of this contact, in any service": the index begins with the connection.
+ANYWHERE = rows.c.connection_id.in_(select(table(ConnectionRow).c.id))
 _OF = rows.c.connection_id == bindparam("of")
 # As `Snapshot` takes them.
 _SHOWN = [

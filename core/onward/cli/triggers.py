@@ -33,15 +33,11 @@ def list_(
     json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """List every point trigger, and for how many contacts it fired."""
-    from sqlalchemy import func, select
+    from onward.events.points import count_fired
 
-    from onward.models import Claim, table
-
-    claims = table(Claim)
-    fired_for = select(claims.c.key, func.count()).group_by(claims.c.key)
     with open_runtime(ctx) as runtime:
         with runtime.database.read() as transaction:
-            fired = {row[0]: row[1] for row in transaction.execute(fired_for)}
+            fired = count_fired(transaction, runtime.config.point_triggers)
         found = [
             {
                 "key": trigger.key,
@@ -51,7 +47,7 @@ def list_(
                 "add_to": list(trigger.add_to),
                 "re_arm": trigger.re_arm,
                 "enabled": trigger.enabled,
-                "fired": fired.get(f"trigger:{trigger.key}", 0),
+                "fired": fired.get(trigger.key, 0),
             }
             for trigger in runtime.config.point_triggers
         ]

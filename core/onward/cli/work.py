@@ -149,6 +149,8 @@ def deliver(
 
 
 def _tell(done: Delivery, runtime: Runtime) -> None:
+    from onward.delivery.work import count_visitors
+
     for (state, code), count in sorted(done.counts.items()):
         say(f"{state} {code}: {count}")
     if not done.counts:
@@ -158,7 +160,8 @@ def _tell(done: Delivery, runtime: Runtime) -> None:
         say(f"{name} rests until {_when(until, now)}: {why}")
     for name, why in sorted(_held(runtime, done).items()):
         say(f"{name} is held: {why}")
-    visitors = _visitors(runtime)
+    with runtime.database.read() as transaction:
+        visitors = count_visitors(transaction)
     if visitors:
         say(f"{visitors} wait until a visitor has an e-mail address")
     for line in waiting_lines(runtime):
@@ -181,20 +184,6 @@ def _held(runtime: Runtime, done: Delivery) -> dict[str, str]:
             if row.held and row.state.paused_code:
                 held.setdefault(row.state.name, row.state.paused_why)
     return held
-
-
-def _visitors(runtime: Runtime) -> int:
-    """Count the rows that have no due time until somebody says who they are."""
-    from sqlalchemy import func, select
-
-    from onward.models import Push, table
-
-    pushes = table(Push)
-    found = select(func.count()).where(
-        pushes.c.state == "waiting", pushes.c.due_at.is_(None)
-    )
-    with runtime.database.read() as transaction:
-        return transaction.execute(found).scalar_one()
 
 
 def _when(moment: datetime | None, now: datetime) -> str:

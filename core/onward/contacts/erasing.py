@@ -32,6 +32,7 @@ from onward.models import (
     Suppression,
     table,
 )
+from onward.remote import ANYWHERE
 from onward.runtime import Runtime
 
 contacts = table(Contact)
@@ -120,9 +121,11 @@ def _erase(
     transaction.execute(
         update(consents).where(consents.c.contact_id.in_(ids)).values(contact_id=0)
     )
-    for model in (Identity, ContactTag, ContactSegment, RemoteContactRow):
+    for model in (Identity, ContactTag, ContactSegment):
         rows = table(model)
         transaction.execute(delete(rows).where(rows.c.contact_id.in_(ids)))
+    known = remote_contacts.c.contact_id.in_(ids)
+    transaction.execute(delete(remote_contacts).where(ANYWHERE, known))
     transaction.execute(
         update(events)
         .where(events.c.contact_id.in_(ids))
@@ -164,7 +167,9 @@ def _person(transaction: Transaction, ids: Sequence[int], address: str) -> Perso
         )
     ).scalars()
     remote_ids = transaction.execute(
-        select(remote_contacts.c.remote_id).where(remote_contacts.c.contact_id.in_(ids))
+        select(remote_contacts.c.remote_id).where(
+            ANYWHERE, remote_contacts.c.contact_id.in_(ids)
+        )
     ).scalars()
     own = select(pushes.c.id).where(pushes.c.contact_id.in_(ids))
     attempts = transaction.execute(

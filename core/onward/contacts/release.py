@@ -20,6 +20,19 @@ _LOCK = (
     .order_by(contacts.c.id)
     .with_for_update()
 )
+# For a push: its contact has an address, or is no longer itself.
+HAS_ADDRESS = (
+    select(contacts.c.id)
+    .where(
+        contacts.c.id == pushes.c.contact_id,
+        or_(
+            contacts.c.email.is_not(None),
+            contacts.c.merged_into.is_not(None),
+            contacts.c.erased_at.is_not(None),
+        ),
+    )
+    .exists()
+)
 # Rows that wait for an address and nothing else (no due time) can go now. Those
 # of a contact that is no longer itself go too: to be cancelled, not to be sent.
 _RELEASE = (
@@ -28,15 +41,7 @@ _RELEASE = (
         pushes.c.contact_id.in_(bindparam("ids", expanding=True)),
         pushes.c.state == "waiting",
         pushes.c.due_at.is_(None),
-        pushes.c.contact_id.in_(
-            select(contacts.c.id).where(
-                or_(
-                    contacts.c.email.is_not(None),
-                    contacts.c.merged_into.is_not(None),
-                    contacts.c.erased_at.is_not(None),
-                )
-            )
-        ),
+        HAS_ADDRESS,
     )
     .values(due_at=bindparam("moment"))
 )

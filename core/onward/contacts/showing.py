@@ -24,6 +24,7 @@ from onward.models import (
     RemoteContactRow,
     table,
 )
+from onward.remote import ANYWHERE
 from onward.runtime import Runtime
 
 contacts = table(Contact)
@@ -98,7 +99,7 @@ _REMOTE = (
         remote_contacts.c.seen_at,
     )
     .join(connections, connections.c.id == remote_contacts.c.connection_id)
-    .where(remote_contacts.c.contact_id == bindparam("of"))
+    .where(ANYWHERE, remote_contacts.c.contact_id == bindparam("of"))
     .order_by(connections.c.name, remote_contacts.c.alias)
 )
 

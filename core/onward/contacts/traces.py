@@ -5,12 +5,22 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from sqlalchemy import ColumnElement, String, cast, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    UpdateBase,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import Connection as Transaction
 
 from onward.models import (
@@ -34,6 +44,7 @@ remote_contacts = table(RemoteContactRow)
 
 MARK = "[erased]"
 PART = 50  # attempts per transaction: their bodies are large
+CHANGES = 200  # other places per transaction
 
 # Sentences that may quote an address, of whoever they are.
 _SENTENCES = tuple(
@@ -84,7 +95,17 @@ def clean_traces(runtime: Runtime, person: Person) -> int:
             return finder.clean_attempts(transaction, part)
 
         cleaned += runtime.database.run(work)
-    return cleaned + runtime.database.run(finder.clean_rest)
+    # Looked for by reading alone: that takes as long as there are rows.
+    with runtime.database.read() as transaction:
+        changes = list(finder.changes(transaction))
+    for start in range(0, len(changes), CHANGES):
+        some = changes[start : start + CHANGES]
+
+        def change(transaction: Transaction, some: Sequence[UpdateBase] = some) -> int:
+            return sum(transaction.execute(one).rowcount for one in some)
+
+        cleaned += runtime.database.run(change)
+    return cleaned
 
 
 class _Finder:
@@ -123,39 +144,38 @@ class _Finder:
             )
         return cleaned
 
-    def clean_rest(self, transaction: Transaction) -> int:
-        """Clean what is not an attempt; return how many rows were."""
-        cleaned = 0
+    def changes(self, transaction: Transaction) -> Iterator[UpdateBase]:
+        """Yield what cleans the rest: one statement for each place, by its key."""
         for address in self.person.addresses:
             for column in _SENTENCES:
-                cleaned += transaction.execute(
-                    update(column.table)
-                    .where(column.contains(address, autoescape=True))
-                    .values({column: func.replace(column, address, MARK)})
-                ).rowcount
-        for model in (memory.c.value, remote_contacts.c.email):
-            cleaned += self._delete(transaction, model)
-        return (
-            cleaned + self._clean_keys(transaction) + self._clean_reports(transaction)
-        )
+                rows = column.table
+                quoted = column.contains(address, autoescape=True)
+                found = select(rows.c.id).where(quoted).order_by(rows.c.id)
+                for id_ in transaction.execute(found).scalars():
+                    yield (
+                        update(rows)
+                        .where(rows.c.id == id_, quoted)
+                        .values({column: func.replace(column, address, MARK)})
+                    )
+        for column in (memory.c.value, remote_contacts.c.email):
+            yield from self._deletions(transaction, column)
+        yield from self._keys(transaction)
+        yield from self._reports(transaction)
 
-    def _delete(self, transaction: Transaction, column: Any) -> int:
+    def _deletions(self, transaction: Transaction, column: Any) -> Iterator[UpdateBase]:
         """Drop rows that are learned anew when they are needed."""
         rows = column.table
         keys = list(rows.primary_key.columns)
         found = transaction.execute(
             select(*keys, column).where(self.may_be_in(column))
         ).all()
-        cleaned = 0
         for row in found:
             text = row[-1] if isinstance(row[-1], str) else json.dumps(row[-1])
             if self.address.search(text):
                 same = [key == value for key, value in zip(keys, row, strict=False)]
-                transaction.execute(delete(rows).where(*same))
-                cleaned += 1
-        return cleaned
+                yield delete(rows).where(*same)
 
-    def _clean_keys(self, transaction: Transaction) -> int:
+    def _keys(self, transaction: Transaction) -> Iterator[UpdateBase]:
         """Replace keys of events that hold the address.
 
         A repeat of such an event is then taken for a new one.
@@ -163,19 +183,12 @@ class _Finder:
         found = transaction.execute(
             select(events.c.id, events.c.key).where(self.may_be_in(events.c.key))
         ).all()
-        cleaned = 0
         for row in found:
             if self.address.search(row.key):
-                transaction.execute(
-                    update(events)
-                    .where(events.c.id == row.id)
-                    .values(key=f"{MARK} {row.id}")
-                )
-                cleaned += 1
-        return cleaned
+                mine = update(events).where(events.c.id == row.id)
+                yield mine.values(key=f"{MARK} {row.id}")
 
-    def _clean_reports(self, transaction: Transaction) -> int:
-        cleaned = 0
+    def _reports(self, transaction: Transaction) -> Iterator[UpdateBase]:
         for row in transaction.execute(
             select(reports.c.id, reports.c.problems).where(
                 self.may_be_in(reports.c.problems)
@@ -186,13 +199,8 @@ class _Finder:
                 for number, *texts in row.problems
             ]
             if problems != row.problems:
-                cleaned += 1
-                transaction.execute(
-                    update(reports)
-                    .where(reports.c.id == row.id)
-                    .values(problems=problems)
-                )
-        return cleaned
+                mine = update(reports).where(reports.c.id == row.id)
+                yield mine.values(problems=problems)
 
     def _blank(self, text: str) -> str:
         # A refused line holds more of the person than the address.

@@ -23,13 +23,13 @@ from sqlalchemy import (
 )
 
 from onward.among import ForEach
+from onward.contacts.release import HAS_ADDRESS
 from onward.delivery.claiming import OURS
 from onward.delivery.retry import Decision
 from onward.errors import Fenced
-from onward.models import Contact, OutcomeRow, Push, RemoteContactRow, table
+from onward.models import OutcomeRow, Push, RemoteContactRow, table
 
 pushes = table(Push)
-contacts = table(Contact)
 outcomes = table(OutcomeRow)
 remote_contacts = table(RemoteContactRow)
 
@@ -104,18 +104,6 @@ _PUT_BACK = ForEach(
         )
     )
 )
-_HAS_ADDRESS = (
-    select(contacts.c.id)
-    .where(
-        contacts.c.id == pushes.c.contact_id,
-        or_(
-            contacts.c.email.is_not(None),
-            contacts.c.merged_into.is_not(None),
-            contacts.c.erased_at.is_not(None),
-        ),
-    )
-    .exists()
-)
 _LEAVE = ForEach(
     lambda among: (
         update(pushes)
@@ -125,7 +113,7 @@ _LEAVE = ForEach(
             # Identified at this very moment: then nobody would wake it again.
             due_at=case(
                 (
-                    or_(pushes.c.again, _HAS_ADDRESS),
+                    or_(pushes.c.again, HAS_ADDRESS),
                     bindparam("moment", type_=_MOMENT),
                 ),
                 else_=None,

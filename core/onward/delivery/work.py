@@ -91,6 +91,14 @@ _NEXT = select(
     _first_due(LIVE),
     _first_due(BACKFILL),
 ).where(connections.c.paused_code == "")
+# Those that wait for an address have no due time; few connections, one range each.
+_NO_ADDRESS = select(
+    connections.c.id,
+    select(func.count())
+    .where(*_MINE, pushes.c.due_at.is_(None))
+    .scalar_subquery()
+    .label("visitors"),
+)
 
 
 @dataclass(slots=True)
@@ -148,6 +156,11 @@ def next_at(transaction: Transaction) -> datetime | None:
         if due is not None
     ]
     return min(moments, default=None)
+
+
+def count_visitors(transaction: Transaction) -> int:
+    """Count the rows that have no due time until somebody says who they are."""
+    return sum(visitors for _, visitors in transaction.execute(_NO_ADDRESS))
 
 
 def deliver(

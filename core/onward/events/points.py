@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, update
 from sqlalchemy import Connection as Transaction
 
+from onward.among import ForEach
 from onward.config.model import PointTrigger
 from onward.models import Claim, Contact, Ledger, table
 from onward.sql import Among, PerDialect, Rows
@@ -64,6 +65,14 @@ _CLAIM_AGAIN = PerDialect(
 _RE_ARM = Among(
     delete(claims).where(
         claims.c.key == bindparam("named"), claims.c.contact_id.in_(_IDS)
+    )
+)
+
+_COUNT = ForEach(
+    lambda among: (
+        select(claims.c.key, func.count())
+        .where(among(claims.c.key, "keys"))
+        .group_by(claims.c.key)
     )
 )
 
@@ -124,6 +133,15 @@ def claim_once(
         return set()
     rows = [(key, contact_id, now) for key, contact_id in wanted]
     return {(row[0], row[1]) for row in _CLAIM(transaction, rows)}
+
+
+def count_fired(
+    transaction: Transaction, triggers: Sequence[PointTrigger]
+) -> dict[str, int]:
+    """Return key of a trigger → for how many contacts it fired, 0 left out."""
+    keys = {trigger_claim(trigger.key): trigger.key for trigger in triggers}
+    found = transaction.execute(_COUNT(transaction), {"keys": list(keys)})
+    return {keys[row[0]]: row[1] for row in found}
 
 
 def claim_again(

@@ -42,6 +42,9 @@ OPEN_STATES = (PushState.WAITING, PushState.SENDING, PushState.SUBMITTED)
 # Literal text: as parameters PostgreSQL's generic plan no longer matches the
 # partial index to ON CONFLICT (seen after the tenth execution).
 OPEN_SQL = "state IN ('waiting', 'sending', 'submitted')"
+# What nearly all pushes end with; only the others are looked for by it.
+COMMON_CODES = ("", "delivered", "unchanged")
+RARE_SQL = "code NOT IN ('', 'delivered', 'unchanged')"
 
 
 class Push(SQLModel, table=True):
@@ -80,6 +83,13 @@ class Push(SQLModel, table=True):
             "finished_at",
             sqlite_where=text("state = 'failed'"),
             postgresql_where=text("state = 'failed'"),
+        ),
+        Index(
+            "push_code",
+            "code",
+            "id",
+            sqlite_where=text(RARE_SQL),
+            postgresql_where=text(RARE_SQL),
         ),
     )
 

@@ -25,7 +25,6 @@ _THERE = select(connections.c.id)
 _LEFT = (
     select(pushes.c.id)
     .where(pushes.c.connection_id == bindparam("gone"), text(OPEN_SQL))
-    .order_by(pushes.c.id)
     .limit(BATCH)
 )
 _END = ForEach(

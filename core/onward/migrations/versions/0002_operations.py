@@ -94,6 +94,15 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("push_connection", "push", ["connection_id", "id"], unique=False)
+    rare = sa.text("code NOT IN ('', 'delivered', 'unchanged')")
+    op.create_index(
+        "push_code",
+        "push",
+        ["code", "id"],
+        unique=False,
+        sqlite_where=rare,
+        postgresql_where=rare,
+    )
     for name, table, column in (
         ("push_finished", "push", "finished_at"),
         ("ledger_event", "ledger", "event_id"),
