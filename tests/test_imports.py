@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "migrations",
         "database",
         "migrate",
+        "copying",
         "limiter",
         "memory",
         "remote",
