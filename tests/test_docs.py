@@ -11,6 +11,7 @@ What a block is, its language and first line say:
 - `console` that shows no answer at all: not run, but every command of ours in it
   must exist and know its options;
 - `console` with a first line `# name.py says`: what that one said since;
+- `postgresql://onward@db.example/onward`: an empty database of the tests' server;
 - `text`, `mermaid`: not run, and neither are commands that `ELSEWHERE` lists.
 """
 
@@ -40,6 +41,7 @@ DOCUMENTS = [
     if "```" in path.read_text("utf-8")
 ]
 LANGUAGES = {"console", "mermaid", "python", "text", "toml"}
+SERVER = "postgresql://onward@db.example/onward"
 # Run by .ci/run on a clean checkout, not from inside their own tests.
 ELSEWHERE = ("git clone", "cd ", "make ", "pip install", "python -m pip", "export ")
 
@@ -76,6 +78,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.server = SERVER
         self.names: dict[str, object] = {"__name__": "document"}
         self.running: dict[str, subprocess.Popen[str]] = {}
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -93,7 +96,7 @@ class Reader:
 
     def read(self, language: str, text: str) -> None:
         """Do what one block says."""
-        text = text.replace("8025", self.port)
+        text = text.replace("8025", self.port).replace(SERVER, self.server)
         name = name_in(text)
         if name:
             path = self.folder / name
@@ -190,14 +193,27 @@ def a_reader(folder: Path) -> Iterator[Reader]:
         reader.close()
 
 
+def marked(document: Path) -> Any:
+    """Return a document to be run; one that needs a server is marked so."""
+    needed = SERVER in document.read_text("utf-8")
+    marks = [pytest.mark.postgres] if needed else []
+    return pytest.param(document, marks=marks, id=str(document.relative_to(ROOT)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("document", [marked(one) for one in DOCUMENTS])
 def test_every_block_does_what_the_document_says(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    document: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Somebody who does what the document says sees what it shows."""
     monkeypatch.chdir(tmp_path)
     with a_reader(tmp_path) as reader:
+        if SERVER in document.read_text("utf-8"):
+            url = str(request.getfixturevalue("postgres_url"))
+            reader.server = url.replace("+psycopg", "", 1)
         for language, text in blocks(document):
             reader.read(language, text)
 

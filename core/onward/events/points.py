@@ -140,7 +140,8 @@ def count_fired(
 ) -> dict[str, int]:
     """Return key of a trigger → for how many contacts it fired, 0 left out."""
     keys = {trigger_claim(trigger.key): trigger.key for trigger in triggers}
-    found = transaction.execute(_COUNT(transaction), {"keys": list(keys)})
+    given = {"keys": list(keys)}
+    found: Any = transaction.execute(_COUNT(transaction), given)
     return {keys[row[0]]: row[1] for row in found}
 
 
