@@ -217,6 +217,25 @@ def test_open_push_keeps_what_it_needs(
     assert {state for state, _ in tools.ended(app).values()} == {"delivered"}
 
 
+def test_push_in_a_job_of_the_service_is_not_over(
+    connect: Connect, tools: type[Tools], database_url: str
+) -> None:
+    """A submitted push is open, whatever moment stands in its row."""
+    app = connect(database_url=database_url)
+    tools.fire(app, "ana", "bea")
+    app.deliver()
+    ana = pushes.c.id == app.deliveries()[0]["id"]
+    with app.runtime.database.write() as transaction:
+        transaction.execute(update(pushes).where(ana).values(state="submitted"))
+    app.clock.tick(91 * DAY)
+
+    assert prune(app.runtime).counts["deliveries"] == 0
+
+    with app.runtime.database.write() as transaction:
+        transaction.execute(update(pushes).where(ana).values(state="delivered"))
+    assert prune(app.runtime).counts["deliveries"] == 1
+
+
 def test_replay_keeps_what_it_repeats(
     connect: Connect, tools: type[Tools], database_url: str
 ) -> None:

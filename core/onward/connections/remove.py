@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from onward.connections.state import State
 from onward.errors import InputError
 from onward.models import (
-    OPEN_STATES,
     Connection,
     Memory,
     Push,
@@ -19,6 +18,7 @@ from onward.models import (
     Setting,
     table,
 )
+from onward.models.delivery import OPEN_SQL
 from onward.runtime import Runtime
 from onward.sql import PerDialect
 
@@ -96,7 +96,7 @@ def remove_connection(runtime: Runtime, state: State) -> int:
             update(pushes)
             .where(
                 pushes.c.connection_id == state.id,
-                pushes.c.state.in_([s.value for s in OPEN_STATES]),
+                text(OPEN_SQL),
             )
             .values(
                 state="cancelled",
