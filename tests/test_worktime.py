@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from onward.app import Onward
 from onward.clock import utcnow
 from onward.database import Database
 from onward.errors import ConfigError
+from onward.models import Alert, table
 from onward.worktime import Worktime, measure
 
 pytestmark = pytest.mark.postgres
@@ -50,6 +52,12 @@ def server_time(database: Database) -> datetime:
         found = transaction.execute(text("SELECT clock_timestamp()")).scalar_one()
     assert isinstance(found, datetime)
     return found
+
+
+def alerts(database: Database) -> list[Any]:
+    """What people are told."""
+    with database.read() as transaction:
+        return list(transaction.execute(select(table(Alert))))
 
 
 def test_offset_is_measured_exactly(app: Onward, machine: Machine) -> None:
@@ -95,12 +103,17 @@ def test_worker_with_a_wrong_clock_sends_nothing(
         f"this machine's clock is 60 s {side} the database server's"
     )
     assert caplog.text.count("clock is 60 s") == 1
+    [alert] = alerts(app.runtime.database)
+    assert (alert.kind, alert.closed_at) == ("clock", None)
+    assert "clock is 60 s" in alert.reason
 
     machine.off = timedelta(seconds=1)
     worktime.keep(now=True)
 
     assert app.runtime.unfit == ""
     assert "the clock is right again" in caplog.text
+    [alert] = alerts(app.runtime.database)
+    assert alert.closed_at is not None
     worktime.stop()
 
 

@@ -187,6 +187,7 @@ class Onward:
         if self._engine is not None:
             return
         runtime = self.runtime
+        runtime.ending.clear()
         engine = make_engine(runtime)
         register_tasks(engine, runtime)
         self._worktime = Worktime(runtime)
@@ -210,6 +211,7 @@ class Onward:
             self._wakeups = None
         if self._engine is not None:
             self.runtime.on_work = None
+            self.runtime.ending.set()
             self._engine.stop()
             self._engine = None
         if self._worktime is not None:

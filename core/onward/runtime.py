@@ -35,6 +35,7 @@ class Runtime:
         sender: what signals are sent from.
         simulated: the clock is a test's and has nothing to do with any server's.
         on_work: the engine of this process, None while none runs here.
+        ending: set while the worker of this process is stopped.
         unfit: why this process must not send now, "" when it may.
         instrument: listens to what is done; see `onward.instrument`.
     """
@@ -50,6 +51,7 @@ class Runtime:
     simulated: bool = False
     on_work: Callable[[int], None] | None = None
     unfit: str = ""
+    ending: threading.Event = field(default_factory=threading.Event)
     instrument: Instrument = field(default_factory=Spans)
     limiter: Limiter = field(init=False)
     opened: dict[int, object] = field(init=False, default_factory=dict[int, object])

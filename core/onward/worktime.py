@@ -7,13 +7,16 @@ time is the machine's own; this is the one place that asks a server for it.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection as Transaction
 from sqlalchemy import text
 
+from onward.alerts.book import Kind, close_alert, open_alert
 from onward.database import Database
 from onward.runtime import Runtime
 
@@ -42,6 +45,7 @@ class Worktime:
         self._own = runtime.clock
         self._lock = threading.Lock()
         self._next = 0.0
+        self._is_measured = False
         self.offset = timedelta()
         """What is added to this machine's clock."""
         self.is_followed = not runtime.database.is_sqlite and not runtime.simulated
@@ -83,6 +87,17 @@ class Worktime:
             log.error("%s", self._runtime.unfit)
         elif before and not wrong:
             log.warning("the clock is right again: the worker goes on")
+        if wrong != bool(before) or not self._is_measured:
+            self._runtime.database.run(self._alert)
+        self._is_measured = True
+
+    def _alert(self, transaction: Transaction) -> None:
+        """Let people know of this machine's clock, and when it is right again."""
+        host, why = socket.gethostname(), self._runtime.unfit
+        if why:
+            open_alert(transaction, self(), Kind.CLOCK, subject=host, reason=why)
+        else:
+            close_alert(transaction, self(), Kind.CLOCK, host)
 
 
 def measure(database: Database, clock: Callable[[], datetime]) -> timedelta:

@@ -83,6 +83,16 @@ _MINE = (
     # Literal, so that the partial index fits.
     text("closed_at IS NULL"),
 )
+_CLOSE_ONE = (
+    update(alerts)
+    .where(
+        alerts.c.connection_id == 0,
+        alerts.c.kind == bindparam("what"),
+        alerts.c.subject == bindparam("about"),
+        alerts.c.closed_at.is_(None),
+    )
+    .values(closed_at=bindparam("moment"))
+)
 _CLOSE = (
     update(alerts)
     .where(*_MINE, alerts.c.subject.not_in(bindparam("kept", expanding=True)))
@@ -139,6 +149,14 @@ def close_alerts(
     """
     given = {"of": connection_id, "what": kind, "kept": list(keep), "moment": now}
     return transaction.execute(_CLOSE, given).rowcount
+
+
+def close_alert(
+    transaction: Transaction, now: datetime, kind: str, subject: str
+) -> None:
+    """Note that it is over for one subject, of no connection, if it was open."""
+    given = {"what": kind, "about": subject, "moment": now}
+    transaction.execute(_CLOSE_ONE, given)
 
 
 def is_open(transaction: Transaction, kind: str, *, connection_id: int = 0) -> bool:

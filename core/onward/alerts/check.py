@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, delete, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select
 
 from onward.alerts.book import Kind, close_alerts, open_alert
 from onward.config.alerts import AlertsConfig
@@ -79,11 +79,6 @@ _OPEN = (
     .where(alerts.c.closed_at.is_(None))
     .order_by(alerts.c.id)
 )
-_FORGET = delete(alerts).where(
-    alerts.c.opened_at < bindparam("moment"),
-    alerts.c.closed_at < bindparam("moment"),
-    alerts.c.told_closed_at.is_not(None),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +118,6 @@ def check(runtime: Runtime) -> None:
                 again=False,
             )
         _close_others(transaction, states, there, now)
-        old = now - timedelta(days=runtime.config.retention_days)
-        transaction.execute(_FORGET, {"moment": old})
 
     runtime.database.run(work)
 

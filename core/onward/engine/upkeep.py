@@ -8,12 +8,15 @@ from onward.alerts.check import check
 from onward.alerts.telling import tell
 from onward.delivery.repaired import try_paused
 from onward.engine.port import Engine
+from onward.pruning import prune_daily
 from onward.runtime import Runtime
 
 # Looks as often; each connection is tried once a day.
 TRY_PAUSED = timedelta(minutes=15)
 CHECK = timedelta(minutes=1)
 TELL = timedelta(seconds=5)
+# Looks as often; it is done once a day.
+PRUNE = timedelta(minutes=15)
 
 
 def register_tasks(engine: Engine, runtime: Runtime) -> None:
@@ -31,6 +34,10 @@ def register_tasks(engine: Engine, runtime: Runtime) -> None:
     def try_paused_connections() -> None:
         try_paused(runtime)
 
+    def prune_what_is_old() -> None:
+        prune_daily(runtime, stopping=runtime.ending.is_set)
+
+    engine.every(PRUNE, prune_what_is_old)
     engine.every(TRY_PAUSED, try_paused_connections)
     engine.every(CHECK, check_alerts)
     engine.every(TELL, tell_alerts)
