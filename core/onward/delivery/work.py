@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import Connection as Transaction
 
 from onward.connections.open import LOCAL_PROBLEMS
-from onward.delivery.claiming import FLOWING, SENDING, WAITING
+from onward.delivery.claiming import FLOWING, WAITING
 from onward.delivery.drain import Report, drain, lease_name
 from onward.delivery.queue import BACKFILL, LIVE
 from onward.delivery.repaired import try_paused
@@ -48,21 +48,19 @@ _MINE = (pushes.c.connection_id == connections.c.id, WAITING)
 _DUE_NOW = pushes.c.due_at <= bindparam("moment", type_=pushes.c.due_at.type)
 
 
-def _is_due(priority: int) -> ColumnElement[bool]:
-    """Tell whether a connection has due rows of a priority, by one look into an index.
+def _first_due(
+    priority: int, *more: ColumnElement[bool]
+) -> ScalarSelect[datetime | None]:
+    """Return when the first row of a connection is due, by one look into an index.
 
     The priority as literal text and by itself: in one query for both, what is due
-    later, or never, stands between the database and what is due now.
+    later, or never, stands between the database and what is due now. In order,
+    because EXISTS lets PostgreSQL walk through all that was ever sent.
     """
-    of = pushes.c.priority == literal_column(str(priority))
-    return select(pushes.c.id).where(*_MINE, of, _DUE_NOW, FLOWING).exists()
-
-
-def _first_due(priority: int) -> ScalarSelect[datetime | None]:
     of = pushes.c.priority == literal_column(str(priority))
     return (
         select(pushes.c.due_at)
-        .where(*_MINE, of, pushes.c.due_at.is_not(None), FLOWING)
+        .where(*_MINE, of, pushes.c.due_at.is_not(None), FLOWING, *more)
         .order_by(pushes.c.due_at)
         .limit(1)
         .scalar_subquery()
@@ -76,16 +74,22 @@ _DUE = (
         connections.c.paused_code,
         connections.c.rest_until,
         connections.c.rest_step,
-        case((_is_due(LIVE), LIVE), (_is_due(BACKFILL), BACKFILL)).label("priority"),
+        case(
+            (_first_due(LIVE, _DUE_NOW).is_not(None), LIVE),
+            (_first_due(BACKFILL, _DUE_NOW).is_not(None), BACKFILL),
+        ).label("priority"),
         # Whoever holds the lease releases it into the past: when it was last served.
         leases.c.until.label("served_at"),
     )
     .select_from(connections)
     .outerjoin(leases, leases.c.name == _SERVED)
 )
-# Rows a dead worker left behind: only taking the lease brings them back.
-# No DISTINCT: after ANALYZE, SQLite walks through all pushes for its sake.
-_LEFT = select(pushes.c.connection_id).where(SENDING)
+# Rows a dead worker left behind: only taking the lease brings them back. As a range and
+# not DISTINCT, or after ANALYZE SQLite, to which one state is most of all rows, walks
+# through all of them.
+_LEFT = select(pushes.c.connection_id).where(
+    pushes.c.state.between(literal_column("'sending'"), literal_column("'sending'"))
+)
 _NEXT = select(
     connections.c.id,
     connections.c.rest_until,
