@@ -23,6 +23,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    Update,
     bindparam,
     case,
     select,
@@ -57,26 +58,34 @@ _CALLS: BindParameter[int] = bindparam("calls")
 _BURST: BindParameter[float] = bindparam("burst")
 _ONE: BindParameter[float] = bindparam("one")
 _BASE = case((rows.c.tat < _MOMENT, _MOMENT), else_=rows.c.tat)
-_SPEED = speed_now(_MOMENT)
-_TO: ColumnElement[float] = _BASE + _COST / _SPEED
-# A quarter of a slower limit, but always one call.
-_AHEAD = case(
-    (_BURST * _SPEED < _ONE, _ONE / _SPEED),
-    else_=_BURST,
-)
 _IS_LATER = rows.c.since < _SINCE
-_TAKE = (
-    update(rows)
-    .where(
-        rows.c.key == bindparam("of"),
-        _TO <= _MOMENT + _AHEAD + SLACK_S,
+
+
+def _taking(
+    to: ColumnElement[float], latest: ColumnElement[float], *more: ColumnElement[bool]
+) -> Update:
+    """Build the statement that takes calls: the row moves on, if not too far ahead."""
+    return (
+        update(rows)
+        .where(rows.c.key == bindparam("of"), to <= latest, *more)
+        .values(
+            tat=to,
+            used=case((_IS_LATER, _CALLS), else_=rows.c.used + _CALLS),
+            since=case((_IS_LATER, _SINCE), else_=rows.c.since),
+        )
     )
-    .values(
-        tat=_TO,
-        used=case((_IS_LATER, _CALLS), else_=rows.c.used + _CALLS),
-        since=case((_IS_LATER, _SINCE), else_=rows.c.since),
-    )
-)
+
+
+# Two, because the share of a slower limit is long to write: nearly all rows are as
+# fast as their limit, and pay nothing for it.
+_TAKE = _taking(_BASE + _COST, _MOMENT + _BURST + SLACK_S, rows.c.speed >= 1)
+_SPEED = speed_now(_MOMENT)
+_TAKE_SLOWLY = _taking(
+    _BASE + _COST / _SPEED,
+    # A quarter of a slower limit, but always one call.
+    _MOMENT + case((_BURST * _SPEED < _ONE, _ONE / _SPEED), else_=_BURST) + SLACK_S,
+    rows.c.speed < 1,
+).values(speed=case((_SPEED >= 1, 1.0), else_=rows.c.speed))
 _DAY_S = 86_400.0
 
 
@@ -238,7 +247,9 @@ class Limiter:
             "calls": calls,
             "period": period_start(window.per_s, now, self.zone),
         }
-        if connection.execute(_TAKE, given).rowcount != 1:
+        if not any(
+            connection.execute(take, given).rowcount for take in (_TAKE, _TAKE_SLOWLY)
+        ):
             # The transaction is rolled back: a call needs room in every window.
             raise _Full(_longest_s(connection, windows, calls, moment))
 

@@ -16,7 +16,17 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from onward.models import Limiter, table
 
@@ -98,16 +108,21 @@ def settled(speed: float, changed: float, moment: float) -> float:
 def speed_now(moment: ColumnElement[float]) -> ColumnElement[float]:
     """Return `speed_at` of a limiter row, in SQL."""
     age = moment - rows.c.changed
-    nearly = rows.c.speed * (NEARLY / DOWN)
+    nearly = rows.c.speed * _text(NEARLY / DOWN)
     up = (NEARLY / DOWN - 1) / NEARLY_S
-    way = (age - NEARLY_S) / (QUIET_S - NEARLY_S)
+    way = (age - _text(NEARLY_S)) / _text(QUIET_S - NEARLY_S)
     return case(
-        (rows.c.speed >= 1, 1.0),
-        (age >= QUIET_S, 1.0),
-        (age <= 0, rows.c.speed),
-        (age < NEARLY_S, rows.c.speed * (1 + up * age)),
-        else_=nearly + (1 - nearly) * way * way * way,
+        (rows.c.speed >= _text(1.0), _text(1.0)),
+        (age >= _text(QUIET_S), _text(1.0)),
+        (age <= _text(0.0), rows.c.speed),
+        (age < _text(NEARLY_S), rows.c.speed * (_text(1.0) + _text(up) * age)),
+        else_=nearly + (_text(1.0) - nearly) * way * way * way,
     )
+
+
+def _text(number: float) -> ColumnElement[float]:
+    """Return a constant as part of the statement: a parameter less each time."""
+    return literal_column(repr(number), Float)
 
 
 def slow_down(
