@@ -157,8 +157,8 @@ class Person:
             connections_with_work(transaction, app.clock.now, able=True)
             next_at(transaction)
             held_until(app.runtime.database, "connection:1")
-        with app:
-            pass  # the engine's own threads look for work
+        app.start()  # the engine's own threads look for work
+        app.stop()
 
     def fail(self) -> None:
         """Meet everything a delivery can meet, and what a dead worker leaves."""
