@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, text
 from sqlmodel import Field, SQLModel
 
-from onward.models.columns import BigId, moment, moment_or_none, present, row_id
+from onward.models.columns import BigId, moment, moment_or_none, row_id
 
 
 class Event(SQLModel, table=True):
@@ -45,7 +45,6 @@ class Ledger(SQLModel, table=True):
     """Every change of points: who, why, how much."""
 
     __tablename__ = "ledger"  # pyright: ignore[reportAssignmentType]
-    __table_args__ = (present("ledger_event", "event_id"),)
 
     id: int | None = row_id()
     contact_id: int = Field(sa_type=BigId, index=True)

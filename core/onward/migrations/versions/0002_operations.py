@@ -105,7 +105,6 @@ def upgrade() -> None:
     )
     for name, table, column in (
         ("push_finished", "push", "finished_at"),
-        ("ledger_event", "ledger", "event_id"),
         ("contact_merged", "contact", "merged_into"),
         ("cause_replay", "cause", "replay_of"),
     ):
