@@ -10,7 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import actions, calls, dead, delivery, importing, pruning, startup
+from benchmarks import (
+    actions,
+    calls,
+    dead,
+    delivery,
+    importing,
+    latency,
+    pruning,
+    startup,
+)
 from benchmarks.measure import Section, say, surroundings
 from benchmarks.postgres import Postgres
 
@@ -42,6 +51,12 @@ def _startup(options: argparse.Namespace) -> Iterator[Section]:
     yield startup.measure(options.runs * 2)
 
 
+def _latency(options: argparse.Namespace) -> Iterator[Section]:
+    yield latency.measure(100 // options.divide)
+    with Postgres() as server:
+        yield latency.measure(100 // options.divide, server)
+
+
 def _pruning(options: argparse.Namespace) -> Iterator[Section]:
     yield pruning.measure(pruning.ROWS // options.divide)
     with Postgres() as server:
@@ -62,6 +77,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "importing": _importing,
     "startup": _startup,
     "postgres": _postgres,
+    "latency": _latency,
     "pruning": _pruning,
 }
 

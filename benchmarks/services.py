@@ -83,6 +83,7 @@ class OnePost(_ToDummy):
     key = "onepost"
     title = "One POST"
     calls_per_batch = 1
+    repeatable = True
 
     def push(
         self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
