@@ -10,7 +10,16 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from onward import Account, Api, Integration, Limit, RemoteField, RemoteSegment, minute
+from onward import (
+    Account,
+    Api,
+    Integration,
+    Limit,
+    RemoteField,
+    RemoteSegment,
+    hookimpl,
+    minute,
+)
 from onward.connections.add import Draft, add_connection
 from onward.connections.rename import redirect
 from onward.connections.state import named, read_all
@@ -18,6 +27,7 @@ from onward.contacts.erasing import Erased, erase_contact
 from onward.contacts.suppress import add_suppression, find_suppressions
 from onward.delivery.queue import Wish, enqueue, joined_rows
 from onward.errors import OnwardError
+from onward.hookspecs import Draft as PushDraft
 from onward.limiter import Limiter, windows_for
 from onward.merge import merge_contacts
 from onward.models import Identity, table
@@ -280,3 +290,37 @@ def test_limits_in_another_order_do_not_deadlock(
     thread.join()
 
     assert taken == [None]
+
+
+def test_visitor_identified_while_its_push_is_put_back_is_sent(
+    app: TestApp, blocked: Blocked
+) -> None:
+    """The row does not wait for ever for an address that came at that moment."""
+    database, sessions = app.runtime.database, list[Session]()
+
+    class Identifies:
+        """Somebody who says who the visitor is, between two looks of a worker."""
+
+        @hookimpl
+        def before_push(self, draft: PushDraft) -> None:
+            """Say it, and do not commit yet."""
+            if not sessions:
+                sessions.append(Session(database.engine))
+                app.record_action(
+                    "seen",
+                    email=ANA,
+                    identities={"visitor": "v-1"},
+                    session=sessions[0],
+                )
+
+    app.runtime.plugins.manager.register(Identifies())
+    app.record_action("met", identities={"visitor": "v-1"})
+
+    worker = blocked(database, app.deliver)
+    sessions[0].commit()
+    worker.join()
+    sessions[0].close()
+    app.deliver()
+
+    assert app.queued == []
+    assert {row["state"] for row in app.deliveries()} == {"cancelled", "delivered"}

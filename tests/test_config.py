@@ -412,7 +412,7 @@ def test_missing_variable_stops_nobody_else(tmp_path: Path) -> None:
             "connections.icontact.settings",
             "the environment variable ICONTACT_PASSWORD is not set; the connection"
             " cannot be used until it is",
-            23,
+            27,
             stops=False,
         ),
     )

@@ -16,7 +16,7 @@ from onward.contacts.suppress import find_suppressions
 from onward.copying import copy_database
 from onward.copying.copy import copied_tables, count_rows
 from onward.database import Database
-from onward.delivery.lease import take
+from onward.delivery.lease import take, this_process
 from onward.errors import ConfigError, InputError
 from onward.models import UTCDateTime
 from onward.testing.app import START
@@ -232,7 +232,8 @@ def test_a_source_that_is_worked_with_is_refused(
         copy_database(source, target, now=START)
 
     assert refused.value.message.startswith(
-        "the database is being worked with (connection:1, until 09:01:00 UTC): "
+        f"the database is being worked with (connection:1 by {this_process()}, "
+        "until 09:01:00 UTC): "
     )
     assert not (tmp_path / "target.db").exists()
     held.release()

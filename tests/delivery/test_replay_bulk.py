@@ -384,6 +384,10 @@ FILTERS = (
 )
 
 
+# By state, by a rare code, by the moment of a failure.
+ENDED_OTHERWISE = ("push_state", "push_code", "push_failed")
+
+
 def test_every_filter_finds_its_rows_by_an_index(
     database_url: str, make_app: MakeApp
 ) -> None:
@@ -401,7 +405,8 @@ def test_every_filter_finds_its_rows_by_an_index(
 
     for wanted in FILTERS:
         for plan in plans(database, wanted):
-            assert ("push_contact" if wanted.email else "push_state") in plan, wanted
+            good = ("push_contact",) if wanted.email else ENDED_OTHERWISE
+            assert any(index in plan for index in good), wanted
             assert "SCAN push" not in plan
             assert "Seq Scan on push" not in plan
             # Pages come in order; sorting each would be sorting all that is left.

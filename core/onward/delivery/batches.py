@@ -18,6 +18,7 @@ from onward.connections.state import (
     read_version,
 )
 from onward.connections.verify import reread_segments
+from onward.contacts.release import lock_contacts
 from onward.contract import RemoteSegment
 from onward.delivery import trail
 from onward.delivery.claiming import Claimed, claim, next_segment
@@ -328,8 +329,13 @@ class Batches:
         prepared = prepare(self._runtime.database, self._rules, rows)
         if prepared.decided or prepared.waiting:
             now, fence = self._runtime.clock(), self._held.fence
+            waiting = set(prepared.waiting)
+            visitors = [row.contact_id for row in rows if row.id in waiting]
 
             def work(transaction: Transaction) -> None:
+                # Somebody may be identifying them: what waits for an address is put
+                # back before that is done, or with what it did before our eyes.
+                lock_contacts(transaction, visitors)
                 settle(transaction, prepared.decided, fence, now)
                 leave_waiting(transaction, prepared.waiting, fence, now)
 

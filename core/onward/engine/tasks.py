@@ -31,7 +31,7 @@ class _Task:
     @property
     def lease(self) -> str:
         """Its lease: one worker at a time, whatever process that is in."""
-        return f"every:{getattr(self.function, '__qualname__', repr(self.function))}"
+        return f"every:{getattr(self.function, '__name__', repr(self.function))}"
 
 
 class Tasks:
