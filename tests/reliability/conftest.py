@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from onward.app import Onward
+from onward.engine.make import upgrade_engine
 from onward.testing import Server
 from onward.testing.app import TestApp
 from onward_icontact.simulator import Simulator
@@ -101,6 +102,7 @@ def stage(gate: Gate, sim: Simulator, tmp_path: Path) -> Iterator[Stage]:
                 )
             )
             app = Onward.from_config(path)
+            upgrade_engine(app.config, app.runtime.database)
             made.append(app)
             return app
 

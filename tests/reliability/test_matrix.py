@@ -59,6 +59,7 @@ COLUMNS = (
     Column("SQLite, 3 workers", "sqlite", "embedded", WORKER, 3),
     Column("PostgreSQL, embedded", "postgres", "embedded", EMBEDDED, 1),
     Column("PostgreSQL, 3 workers", "postgres", "embedded", WORKER, 3),
+    Column("PostgreSQL, cluster, 3 workers", "postgres", "cluster", WORKER, 3),
 )
 # By day, where a mistake would send twice or lose something.
 BY_DAY = {
