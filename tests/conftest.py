@@ -35,6 +35,35 @@ hypothesis.settings.load_profile("day")
 HERE = Path(__file__).parent
 ROOM = 2_000_000_000  # bytes; one server takes a few hundred million at most
 SLOW_FIXTURES = frozenset({"onward_for", "at_once"})
+# What takes long and is one more case of what is tested by day as well: whole
+# processes, real leases that end, a memory that must not grow.
+BY_NIGHT = (
+    "test_cli_stopping.py::test_a_worker_that_rests_stops_at_once",
+    "test_cli_stopping.py::test_after_its_grace_a_lease_lasts_as_long",
+    "test_cli_stopping.py::test_after_its_grace_it_goes_and_leaves",
+    "test_cli_stopping.py::test_an_apply_that_is_stopped_goes_on_later",
+    "test_cli_stopping.py::test_deliver_ends_what_it_sends_and_says_what_is_left[2]",
+    "test_cli_stopping.py::test_it_does_not_wait_for_a_verification",
+    "test_cli_stopping.py::test_it_does_not_wait_for_the_limit_of_calls",
+    "test_cli_postgres.py::test_the_cluster_engine_is_made_ready",
+    "test_cluster.py::test_a_workflow_that_takes_too_long",
+    "test_cluster.py::test_many_rows_are_few_workflows",
+    "test_cluster.py::test_nothing_of_dbos_is_seen",
+    "test_cluster.py::test_out_of_calls_it_comes_back",
+    "test_cluster.py::test_several_wakers_queue",
+    "test_cluster.py::test_workflows_that_ended_are_removed",
+    "test_contract.py::test_a_drain_that_raises_stops_nobody[cluster",
+    "test_contract.py::test_a_function_is_called_by_one_worker_at_a_time[cluster",
+    "test_contract.py::test_a_killed_worker_is_followed_when_its_lease_ends[loop",
+    "test_contract.py::test_a_process_that_is_unfit_leaves_it_to_others[cluster",
+    "test_contract.py::test_start_and_stop_may_be_said_again[cluster",
+    "test_crashes.py::test_killed_at[sqlite-after_claim]",
+    "test_crashes.py::test_killed_at[sqlite-after_commit]",
+    "test_crashes.py::test_killed_at[sqlite-before_claim]",
+    "test_crashes.py::test_killed_at[sqlite-before_request]",
+    "test_docs.py::test_every_block_does_what_the_document_says[docs/databases.md]",
+    "test_replay_bulk.py::test_memory_is_flat",
+)
 
 
 def _memory() -> Path | None:
@@ -63,6 +92,9 @@ def pytest_collection_modifyitems(
     as slow. What is marked `nightly` is one more case of what is tested anyway,
     and runs with the profile of that name.
     """
+    for item in items:
+        if any(name in item.nodeid for name in BY_NIGHT):
+            item.add_marker(pytest.mark.nightly)
     if config.getoption("--hypothesis-profile") != "nightly":
         rest = {item for item in items if item.get_closest_marker("nightly")}
         config.hook.pytest_deselected(items=rest)

@@ -59,16 +59,18 @@ class Gate:
         self.reached = threading.Event()
         self.open = threading.Event()
         self.open.set()
+        self.at = ""
 
-    def shut(self) -> None:
-        """Hold back the answer to the next request that stores contacts."""
+    def shut(self, at: str = "/contacts") -> None:
+        """Hold back the answers to what stores something there."""
+        self.at = at
         self.reached.clear()
         self.open.clear()
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
         answer = self.sim.handle(request)
-        stores = request.method == "POST" and request.url.path.endswith("/contacts")
+        stores = request.method == "POST" and request.url.path.endswith(self.at)
         if stores and not self.open.is_set():
             self.reached.set()
             self.open.wait(120)

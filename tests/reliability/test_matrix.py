@@ -65,7 +65,6 @@ COLUMNS = (
 BY_DAY = {
     ("after_request", "SQLite, embedded"),
     ("after_answer", "PostgreSQL, 3 workers"),
-    ("during_merge", "PostgreSQL, embedded"),
 }
 
 
