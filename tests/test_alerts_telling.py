@@ -126,14 +126,14 @@ def test_a_body_says_what_it_is_about(app: TestApp, receiver: Receiver) -> None:
     assert body == {
         "type": "alert.opened",
         "timestamp": "2026-03-04T09:00:00Z",
-        "text": "a: disk: (an address) said the disk is full",
+        "text": "a: disk: <address> said the disk is full",
         "data": {
             "id": 1,
             "kind": "disk",
             "connection": "",
             "subject": "a",
             "code": "",
-            "reason": "(an address) said the disk is full",
+            "reason": "<address> said the disk is full",
             "count": 1,
             "opened_at": "2026-03-04T09:00:00Z",
             "last_at": "2026-03-04T09:00:00Z",

@@ -129,6 +129,7 @@ class Onward:
         self._engine = self._wakeups = self._worktime = None
         if self._runtime is not None:
             self._runtime.on_work = None
+            self._runtime.clock, self._runtime.unfit = self._clock, ""
             self._runtime.database.after_fork()
             self._runtime.lock = threading.RLock()
             self._runtime.opened.clear()
@@ -456,11 +457,15 @@ class Onward:
                 stopping=stopping,
             )
         finally:
-            if only is None:
-                # Where it runs by cron, nobody else looks.
-                watch(runtime)
-            if self._worktime is None:
-                worktime.stop()
+            try:
+                if only is None and not runtime.unfit:
+                    # Where it runs by cron, nobody else looks.
+                    watch(runtime)
+            except Exception:
+                log.exception("nobody could be told of what is wrong")
+            finally:
+                if self._worktime is None:
+                    worktime.stop()
 
     def replay(
         self,

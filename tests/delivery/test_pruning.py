@@ -391,14 +391,17 @@ def test_it_runs_beside_everything_else(
     """Events, merges and erasures go on while one prunes: no error, no deadlock."""
     (tmp_path / "onward.toml").write_text(PROCESSES.format(url=database_url))
     work = """
+from contextlib import suppress
 from onward.contacts.erasing import erase_contact
+from onward.errors import InputError
 for turn in range(12):
     visitor = {"visitor": f"v{number}-{turn}"}
     email = f"p{turn % 4}@shop.example"
     app.record_action("form.sent", identities=visitor)
     app.record_action("form.sent", identities=visitor, email=email)
     if turn % 3 == number:
-        erase_contact(app.runtime, email)
+        with suppress(InputError):  # the other one was first
+            erase_contact(app.runtime, email)
 result = turn
 """
     pruning = "result = sum(prune(app.runtime).counts['events'] for _ in range(12))"

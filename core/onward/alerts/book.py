@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +9,7 @@ from enum import StrEnum
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import String, bindparam, func, select, text, update
 
+from onward.logs.addresses import without_addresses
 from onward.models import Alert, Connection, table
 from onward.plain import one_line
 from onward.sql import PerDialect
@@ -19,8 +19,6 @@ connections = table(Connection)
 
 # A sentence, not a page.
 LONGEST = 500
-_AROUND = r"\s\"'`<>()\[\]{},;:=&?/\\|"
-_ADDRESS = re.compile(rf"[^{_AROUND}@]{{1,64}}(?:@|%40)[^{_AROUND}@%]{{1,250}}")
 
 
 class Kind(StrEnum):
@@ -167,5 +165,5 @@ def is_open(transaction: Transaction, kind: str, *, connection_id: int = 0) -> b
 
 def plain_reason(reason: str) -> str:
     """Return a sentence as an alert may say it: one line, without addresses."""
-    said = one_line(_ADDRESS.sub("(an address)", reason))
+    said = one_line(without_addresses(reason))
     return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"

@@ -60,6 +60,8 @@ def tell(runtime: Runtime) -> None:
     """
     runtime.database.run(lambda transaction: gather(runtime, transaction))
     for _ in range(MOST):
+        if runtime.ending.is_set():
+            return
         message = runtime.database.run(
             lambda transaction: outbox.take(transaction, runtime.clock())
         )

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import (
+    BindParameter,
+    String,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, case, or_, select, update
 
 from onward.connections.state import counted_as
 from onward.models import Connection, table
@@ -27,6 +36,7 @@ _OTHERS = (
     .order_by(rows.c.id)
     .with_for_update()
 )
+_WORDS: BindParameter[str] = bindparam("words", type_=String())
 _REST_TOO = (
     update(rows)
     .where(rows.c.id == bindparam("of"))
@@ -34,8 +44,11 @@ _REST_TOO = (
         rest_until=bindparam("to"),
         # At least the first step: one batch is the probe, and success ends it.
         rest_step=case((rows.c.rest_step == 0, 1), else_=rows.c.rest_step),
-        rest_code="throttled",
-        rest_why=bindparam("words"),
+        rest_since=func.coalesce(
+            rows.c.rest_since, bindparam("moment", type_=rows.c.rest_since.type)
+        ),
+        rest_code=case((rows.c.rest_step == 0, "throttled"), else_=rows.c.rest_code),
+        rest_why=case((rows.c.rest_step == 0, _WORDS), else_=rows.c.rest_why),
     )
 )
 
@@ -57,4 +70,6 @@ def too_fast(
     given = {"shared": told.rate_key, "of": connection_id, "to": until}
     words = f"the service asked {told.name} to slow down, and counts both together"
     for other in transaction.execute(_OTHERS, given).scalars().all():
-        transaction.execute(_REST_TOO, {"of": other, "to": until, "words": words})
+        transaction.execute(
+            _REST_TOO, {"of": other, "to": until, "words": words, "moment": now}
+        )

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from onward import signals
 from onward.alerts.book import Kind, close_alerts, open_alert
@@ -275,7 +275,8 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
     One that a person paused stays paused by that person.
     """
     now = runtime.clock()
-    with runtime.database.write() as transaction:
+
+    def work(transaction: Transaction) -> tuple[int, State | None]:
         changed = transaction.execute(
             update(rows)
             .where(
@@ -290,6 +291,9 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
         ).rowcount
         state = read_state(transaction, connection_id)
         _alert_paused(transaction, state, now)
+        return changed, state
+
+    changed, state = runtime.database.run(work)
     if changed and state is not None:
         words, more = without_addresses(why), {"connection": state.name, "code": code}
         log.error("%s is paused: %s", state.name, words, extra=more)
@@ -324,7 +328,8 @@ def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
         only: if that is still why they are.
     """
     why = rows.c.paused_code == only if only else rows.c.paused_code != ""
-    with runtime.database.write() as transaction:
+
+    def work(transaction: Transaction) -> tuple[int, State | None]:
         changed = transaction.execute(
             update(rows)
             .where(rows.c.id == connection_id, why)
@@ -341,7 +346,9 @@ def resume(runtime: Runtime, connection_id: int, *, only: str = "") -> bool:
                 close_alerts(
                     transaction, runtime.clock(), kind, connection_id=connection_id
                 )
-        state = read_state(transaction, connection_id)
+        return changed, read_state(transaction, connection_id)
+
+    changed, state = runtime.database.run(work)
     if changed and state is not None:
         log.info("%s goes on", state.name, extra={"connection": state.name})
         signals.announce(
@@ -359,10 +366,11 @@ def segment_code(segment: str) -> str:
 
 def pause_segment(runtime: Runtime, state: State, segment: str, why: str) -> None:
     """Hold the rows for one remote segment until somebody repairs it."""
-    with runtime.database.write() as transaction:
-        # The daily reading may have dropped it already.
-        name, now = f"{DELETED}{segment}", runtime.clock()
-        changed = hold_segment(transaction, state.id, segment, name, why, now)
+    # The daily reading may have dropped it already.
+    name, now = f"{DELETED}{segment}", runtime.clock()
+    changed = runtime.database.run(
+        lambda transaction: hold_segment(transaction, state.id, segment, name, why, now)
+    )
     if changed:
         signals.announce(
             signals.connection_paused,
@@ -445,7 +453,12 @@ def clear_rest(transaction: Transaction, connection_id: int, now: datetime) -> N
     """Note that the service works again."""
     transaction.execute(
         update(rows)
-        .where(rows.c.id == connection_id, rows.c.rest_step > 0)
+        .where(
+            rows.c.id == connection_id,
+            rows.c.rest_step > 0,
+            # Told to rest meanwhile, by one that is counted together with it.
+            or_(rows.c.rest_until.is_(None), rows.c.rest_until <= now),
+        )
         .values(AWAKE)
     )
     close_alerts(transaction, now, Kind.RESTING, connection_id=connection_id)

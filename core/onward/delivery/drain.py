@@ -110,6 +110,7 @@ def drain(
     *,
     others_wait: Never = lambda: False,
     stopping: Never = lambda: False,
+    over: Never = lambda: False,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> Report:
     """Send what is due on one connection; return when nothing more can be done now.
@@ -119,6 +120,7 @@ def drain(
     Args:
         others_wait: asked after ten batches, to be fair.
         stopping: when it says so, what is being sent ends and nothing more begins.
+        over: when it says so, nothing more begins; what is being sent has its time.
         on_progress: told how many rows ended.
     """
     if runtime.unfit:
@@ -131,7 +133,9 @@ def drain(
             again_at=held_until(runtime.database, name),
             why="another worker has this connection",
         )
-    work = _Drain(runtime, connection_id, held, others_wait, stopping, on_progress)
+    work = _Drain(
+        runtime, connection_id, held, others_wait, stopping, over, on_progress
+    )
     try:
         with watching(runtime.instrument, work.watched):
             work.run()
@@ -159,6 +163,7 @@ class _Drain:
         held: Held,
         others_wait: Never,
         stopping: Never,
+        over: Never,
         on_progress: Callable[[int], None],
     ) -> None:
         self.runtime = runtime
@@ -166,6 +171,7 @@ class _Drain:
         self.held = held
         self.others_wait = others_wait
         self.stopping = stopping
+        self.over = over
         self.on_progress = on_progress
         self.report = Report()
         self.watched = Drain(connection_id, held.fence)
@@ -203,6 +209,9 @@ class _Drain:
             with self.runtime.database.read() as transaction:
                 self.report.again_at = next_due(transaction, self.of)
 
+    def _ends(self) -> bool:
+        return self.stopping() or self.over()
+
     def _stop(
         self, kind: str, again_at: datetime | None, why: str, code: str = ""
     ) -> None:
@@ -237,7 +246,7 @@ class _Drain:
     def _skip_all(self, state: State) -> None:
         """End the rows of a connection from which nothing may leave."""
         decision = switched_off(state)
-        while decision is not None and not self.stopping():
+        while decision is not None and not self._ends():
             self.held.renew()
             rows = self.runtime.database.run(partial(self._end_some, decision))
             if rows is None:
@@ -387,7 +396,7 @@ class _Drain:
                         if ahead is not None and self._overlaps(ahead):
                             self._put_back(ahead)
                             ahead = None
-                    if ahead is not None and self.stopping():
+                    if ahead is not None and self._ends():
                         self._put_back(ahead)
                         ahead = None
                         continue
@@ -415,7 +424,7 @@ class _Drain:
     def _next(self, in_flight: int) -> Sending | None:
         if self.report.stopped != "empty":
             return None
-        if self.stopping():
+        if self._ends():
             self._stop("turn", self.runtime.clock(), "the worker stops")
             return None
         found = self.batches.next(in_flight)

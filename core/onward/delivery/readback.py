@@ -26,7 +26,7 @@ from onward.delivery.retry import Decision, any_luck, spread
 from onward.delivery.send import GIVE_UP_AFTER
 from onward.delivery.settling import settle
 from onward.delivery.stops import Stop, is_crash, stop_for
-from onward.errors import Fenced, Temporary
+from onward.errors import Fenced, Repeat, Temporary
 from onward.instrument import Batch, watching
 from onward.integrations import can, read_back
 from onward.models import PushState
@@ -134,7 +134,7 @@ class ReadBack:
             for record in answers:
                 found[record.email.lower()] = record
             self.api.learn(found.values())
-        except (Fenced, SQLAlchemyError):  # ours, not the integration's
+        except (Fenced, Repeat, SQLAlchemyError):  # ours, not the integration's
             raise
         except Exception as error:  # the integration is foreign code
             # Who was read was read; the calls for it are not spent again.

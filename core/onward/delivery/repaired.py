@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from sqlalchemy import bindparam, select, update
 
+from onward.connections.open import is_outdated, local_problem
 from onward.connections.state import REPAIRED_ELSEWHERE, read_state
 from onward.connections.verify import FRESH, verify_or_pause
 from onward.delivery.drain import lease_name
 from onward.delivery.lease import take
 from onward.errors import Fenced, InputError, ServiceError
+from onward.logs.addresses import without_addresses
 from onward.models import Connection, table
 from onward.runtime import Runtime
 
@@ -41,6 +43,8 @@ def try_paused(runtime: Runtime) -> None:
         found = transaction.execute(_PAUSED, {"moment": runtime.clock() - FRESH})
         paused = list(found.scalars())
     for of in paused:
+        if runtime.ending.is_set():
+            return
         held = take(
             runtime.database, lease_name(of), runtime.config.lease, runtime.clock
         )
@@ -55,6 +59,10 @@ def try_paused(runtime: Runtime) -> None:
 
 
 def _try(runtime: Runtime, connection_id: int, renew: Callable[[], None]) -> None:
+    with runtime.database.read() as transaction:
+        before = read_state(transaction, connection_id)
+    if before is None or is_outdated(runtime, before) or local_problem(runtime, before):
+        return  # what this process would find says nothing of the others
     with runtime.database.write() as transaction:
         # Before it is asked: whatever happens then, it is not asked again today.
         transaction.execute(_TRIED, {"of": connection_id, "at": runtime.clock()})
@@ -64,7 +72,8 @@ def _try(runtime: Runtime, connection_id: int, renew: Callable[[], None]) -> Non
     try:
         works = verify_or_pause(runtime, state, renew=renew)
     except (ServiceError, InputError) as error:
-        log.info("%s: still paused: %s", state.name, error.message)
+        why = without_addresses(error.message)
+        log.info("%s: still paused: %s", state.name, why)
         return
     if works is not None and not works.paused_code:
         log.info("%s: it works again, and goes on", state.name)

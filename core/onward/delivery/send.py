@@ -28,7 +28,14 @@ from onward.delivery.record import (
 from onward.delivery.retry import Decision
 from onward.delivery.settling import add_outcomes, put_back
 from onward.delivery.stops import HALVED, Stop, is_crash, stop_for
-from onward.errors import Fenced, PluginError, Rejected, Temporary, Withdrawn
+from onward.errors import (
+    Fenced,
+    PluginError,
+    Rejected,
+    Repeat,
+    Temporary,
+    Withdrawn,
+)
 from onward.failpoints import failpoint
 from onward.instrument import Batch, watching
 from onward.runtime import Runtime
@@ -284,7 +291,7 @@ class Sending:
         """
         try:
             self._push_once(part)
-        except (Fenced, SQLAlchemyError):  # ours, not the integration's
+        except (Fenced, Repeat, SQLAlchemyError):  # ours, not the integration's
             raise
         except Exception as error:  # the integration is foreign code
             self._meet(error, self._left(part), crashed)

@@ -193,6 +193,8 @@ def deliver(
     Raises:
         ConfigError: this process may not send now.
     """
+    if runtime.unfit:
+        raise ConfigError(runtime.unfit)
     if only is None:
         try_paused(runtime)
     work = _Deliver(runtime, only, until_empty, on_progress, keep_time, stopping)

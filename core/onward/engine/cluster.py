@@ -228,9 +228,11 @@ class ClusterEngine:
             waits = self._waiting - {connection_id}
             return bool(waits) and time.monotonic() > begun + turn
 
+        def over() -> bool:
+            return time.monotonic() > begun + most.total_seconds()
+
         def stopping() -> bool:
-            over = time.monotonic() > begun + most.total_seconds()
-            return over or self._stopping.is_set() or bool(self._runtime.unfit)
+            return self._stopping.is_set() or bool(self._runtime.unfit)
 
         try:
             if not stopping():
@@ -239,6 +241,7 @@ class ClusterEngine:
                     connection_id,
                     others_wait=others_wait,
                     stopping=stopping,
+                    over=over,
                 )
                 self._note(connection_id, report)
         except Exception as error:

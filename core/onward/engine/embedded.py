@@ -115,7 +115,7 @@ class EmbeddedEngine:
                 if not self._runtime.unfit:
                     with self._runtime.instrument.watch(Sweep()):
                         wait = self._offer_due()
-                self._away.over()
+                    self._away.over()
             except Exception as error:
                 # A database that is away comes back; the sweep must live.
                 if not self._away.begins(error):
@@ -147,12 +147,15 @@ class EmbeddedEngine:
                     self._runtime,
                     connection_id,
                     others_wait=self._turns.others_wait,
-                    stopping=self._stopping.is_set,
+                    stopping=self._ends,
                 )
             except Exception as error:
                 if not self._away.begins(error):
                     log.exception("connection %s: the drain failed", connection_id)
             self._note(connection_id, report)
+
+    def _ends(self) -> bool:
+        return self._stopping.is_set() or bool(self._runtime.unfit)
 
     def _note(self, connection_id: int, report: Report) -> None:
         """Come back at once, at a given moment, or at the next sweep."""

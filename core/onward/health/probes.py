@@ -37,6 +37,7 @@ class Health:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._stopping = stopping
+        self._runtime = runtime
         self._pulse = pulse
         self._alive = alive
         self._database = _Asked(lambda: database_problem(runtime))
@@ -49,7 +50,8 @@ class Health:
         if not self._alive():
             reasons.append("a thread of the worker ended")
         silent = time.monotonic() - self._pulse.beat_at
-        if silent > HANGS.total_seconds():
+        # With a wrong clock it looks for nothing, and goes on by itself when it is set.
+        if silent > HANGS.total_seconds() and not self._runtime.unfit:
             reasons.append(f"no look for work for {silent:.0f} s")
         return reasons
 
@@ -60,6 +62,8 @@ class Health:
         reasons: list[str] = []
         if problem := self._database.answer():
             reasons.append(problem)
+        if self._runtime.unfit:
+            reasons.append(self._runtime.unfit)
         if not self._pulse.swept:
             reasons.append("it has not looked for work yet")
         if not self._alive():
