@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 
 from onward.app import Onward
 from onward.database import Database
 from onward.migrate import SCRIPTS, upgrade
-from onward.models import Lease, RemoteContactRow, table
+from onward.models import Lease, table
 from onward_icontact.simulator import Simulator
 
 from .conftest import Gate, Stage, Undisturbed
@@ -46,7 +46,6 @@ Written = Callable[[Cell], None]
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.nightly]
 leases = table(Lease)
-remote_contacts = table(RemoteContactRow)
 
 # Runs before a worker: its machine's clock is that many seconds off.
 OFF = """
@@ -109,10 +108,9 @@ def test_stopped_past_its_lease_and_woken(
     undisturbed: Undisturbed,
     written_down: Written,
 ) -> None:
-    """Somebody else ends its work; its late answers are refused, and doubted."""
+    """Somebody else ends its work; what it wakes up with is refused."""
     for _ in range(3):
         processes.start(WORKER)
-    # The last request of a batch: when it wakes, it has outcomes to tell.
     gate.shut("/subscriptions")
     app.push(to="icontact", emails=everybody())
     assert gate.reached.wait(60), processes.log()
@@ -125,9 +123,6 @@ def test_stopped_past_its_lease_and_woken(
     os.kill(sleeper, signal.SIGCONT)
 
     wait_until(lambda: "another worker took over" in processes.log(), processes.log())
-    unsure = select(func.count()).where(remote_contacts.c.unsure)
-    with app.runtime.database.read() as transaction:
-        assert transaction.execute(unsure).scalar_one() > 0
     # What it woke up with changed nothing, and sending again still does no harm.
     app.push(to="icontact", emails=everybody())
     finish(cell, app, sim, processes, undisturbed)
