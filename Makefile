@@ -4,11 +4,11 @@
 #
 #   make demo     the main job in front of your eyes, about a minute
 #   make test     every test, PostgreSQL included; of some, every second case
-#   make quick    the tests without the slow ones and PostgreSQL, under 30 seconds
+#   make quick    the tests without the slow ones and PostgreSQL, under a minute
 #   make check    formatting, lint and types, as CI checks them
 #   make bench    the figures of benchmarks/
 #   make nightly  check, test, longer random tests, the crash matrix, bench
-#   make reliability  only the crash matrix, 15 minutes; writes docs/reliability.md
+#   make reliability  only the crash matrix, 10 minutes; writes docs/reliability.md
 #   make setup    only the environment      make clean    remove it and all caches
 
 PYTHON ?= python3

@@ -34,6 +34,7 @@ hypothesis.settings.load_profile("day")
 
 HERE = Path(__file__).parent
 ROOM = 2_000_000_000  # bytes; one server takes a few hundred million at most
+SLOW_FOLDERS = ("cli", "delivery", "engine", "explain")
 SLOW_FIXTURES = frozenset({"onward_for", "at_once"})
 # What takes long and is one more case of what is tested by day as well: whole
 # processes, real leases that end, a memory that must not grow.
@@ -102,7 +103,7 @@ def pytest_collection_modifyitems(
     for item in items:
         function = getattr(item, "function", None)
         if (
-            (HERE / "cli") in item.path.parents
+            any((HERE / name) in item.path.parents for name in SLOW_FOLDERS)
             or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
             or getattr(function, "is_hypothesis_test", False)
         ):
