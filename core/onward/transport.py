@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -94,11 +96,17 @@ class _Backend(httpcore.NetworkBackend):
         self._inner.sleep(seconds)
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return what certificates are checked by: read once, it takes 50 ms a time."""
+    return httpx.create_ssl_context()
+
+
 class Transport(httpx.HTTPTransport):
     """httpx's own transport, under `deadline`."""
 
     def __init__(self, *, proxy: str | None, limits: httpx.Limits) -> None:
-        super().__init__(proxy=proxy, limits=limits)
+        super().__init__(verify=_certificates(), proxy=proxy, limits=limits)
         # httpx hands no backend through to its pool; both are pinned below 1.x.
         pool: Any = self._pool
         pool._network_backend = _Backend(pool._network_backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event, Lock
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -155,6 +156,29 @@ def test_guards_that_were_deleted_are_replaced(
     assert set(ended.values()) == {DELIVERED}
     lists = [one for one in searches(sim) if "," in one.get("email", "")]
     assert (len(searches(sim)), len(lists)) == (3, 2)
+
+
+def test_batches_in_flight_learn_it_once(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """What one batch learned is not unlearned by another whose answer comes later."""
+    first, learned = Lock(), Event()
+
+    def be_late(query: dict[str, str]) -> None:
+        if query.get("orderby") == "contactId":  # the folder is read instead
+            learned.set()
+        if "," in query.get("email", "") and first.acquire(blocking=False):
+            assert learned.wait(20)
+
+    sim = crowd(commas="ignored")
+    app = onward_for(sim, between=tools.Between(sim, changing(be_late)))
+    people = [f"q{number:03}@shop.example" for number in range(200)]
+    given(app, *people)
+
+    ended = tools.pushed(app, *people)
+
+    assert set(ended.values()) == {DELIVERED}
+    assert len([one for one in searches(sim) if "," in one.get("email", "")]) == 3
 
 
 def test_guards_are_looked_for_again_every_day(

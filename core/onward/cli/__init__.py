@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from onward.cli.arguments import arrange
 from onward.cli.printing import note
@@ -20,22 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 = it worked, 1 = it did not and one sentence says why, 2 = it was called
     wrongly.
     """
-    from onward.cli.root import app
-
+    command, groups = _commands()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # A terminal that lacks a letter is no reason to fail.
         reconfigure(errors="replace")
     given = list(sys.argv[1:] if argv is None else argv)
-    groups = {
-        group.name
-        for group in app.registered_groups
-        if group.name
-        and group.typer_instance is not None
-        and any(c.name == "list" for c in group.typer_instance.registered_commands)
-    }
     try:
-        app(arrange(given, groups), prog_name="onward")
+        command(arrange(given, groups), prog_name="onward")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
@@ -57,6 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+@cache
+def _commands() -> tuple[Any, frozenset[str]]:
+    """Return what runs them all, and the groups that can `list`; built once."""
+    import typer.main
+
+    from onward.cli.root import app
+
+    groups = {
+        group.name
+        for group in app.registered_groups
+        if group.name
+        and group.typer_instance is not None
+        and any(c.name == "list" for c in group.typer_instance.registered_commands)
+    }
+    return typer.main.get_command(app), frozenset(groups)
 
 
 def report(error: OnwardError) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 from onward import CredentialsRefused, RemoteContact, ServiceError, Temporary
@@ -51,12 +51,14 @@ class Folder(TypedDict):
 
     `guards` are two addresses that exist; none when asking for several
     addresses at once is not honoured. `page` is how many rows a page has,
-    `pages` how many of those there are.
+    `pages` how many of those there are: 0 = look again. `doubted` tells that asking
+    for several addresses has not worked since the look before.
     """
 
     guards: list[str]
     page: int
     pages: int
+    doubted: NotRequired[bool]
 
 
 def find_all(client: Client, emails: Sequence[str]) -> Found:
@@ -115,24 +117,45 @@ def id_of(contact: RemoteContact) -> int:
 
 def _together(client: Client, emails: Sequence[str]) -> Found:
     memory = client.api.memory
-    for last_try in (False, True):
+    while True:
         with memory.lock:  # batches in flight at the same time look once
             folder: Folder | None = memory.get("folder")
-            if folder is None:
+            if folder is None or folder["pages"] == 0:
+                doubted = folder is not None
                 page = next(client.contacts(NEWEST_FIRST))
                 folder = _look(client, page)
                 if _is_all(page):
                     return _among(page, emails)
+                folder["doubted"] = doubted
                 memory.put("folder", folder, PROVEN_FOR)
         if not folder["guards"]:
             return _by_index(client, emails, folder)
         try:
-            return _by_commas(client, emails, folder)
+            found = _by_commas(client, emails, folder)
         except Untrusted:
-            # Perhaps the guards were deleted: once more, with others.
-            folder["guards"] = []
-            memory.put("folder", folder if last_try else None, PROVEN_FOR)
-    return _together(client, emails)
+            _conclude(client, folder, works=False)
+        else:
+            _conclude(client, folder, works=True)
+            return found
+
+
+def _conclude(client: Client, folder: Folder, *, works: bool) -> None:
+    """Keep what asking for several addresses told about a folder.
+
+    When it does not work, perhaps the guards were deleted: once more, with others.
+    Of batches in flight at the same time the first draws the conclusion.
+    """
+    memory = client.api.memory
+    doubted = folder.get("doubted", False)
+    if works and not doubted:
+        return
+    after: Folder = {**folder, "doubted": not works}
+    if not works:
+        after["guards"] = []
+        after["pages"] = folder["pages"] if doubted else 0
+    with memory.lock:
+        if memory.get("folder") == folder:
+            memory.put("folder", after, PROVEN_FOR)
 
 
 def _is_all(page: Page) -> bool:
