@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -29,7 +30,9 @@ from onward.testing.app import TestApp
 # `make nightly`: the same random tests, for longer.
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
 # By day they draw the same each time, so that a change is judged and not luck.
-hypothesis.settings.register_profile("day", derandomize=True)
+hypothesis.settings.register_profile(
+    "day", derandomize=True, max_examples=50, deadline=None
+)
 hypothesis.settings.load_profile("day")
 
 HERE = Path(__file__).parent
@@ -64,7 +67,32 @@ BY_NIGHT = (
     "test_crashes.py::test_killed_at[sqlite-before_request]",
     "test_docs.py::test_every_block_does_what_the_document_says[docs/databases.md]",
     "test_replay_bulk.py::test_memory_is_flat",
+    "test_alerts_telling.py::test_a_receiver_that_is_away_is_tried_again[postgres]",
+    "test_cli_processes.py::test_a_simulator_says_how_to_reach_it",
+    "test_cli_stopping.py::test_a_second_signal_exits_at_once",
+    "test_contacts_importing.py::test_memory_does_not_grow_with_the_file",
+    "test_contacts_importing.py::test_the_example_is_taken_as_its_maker_meant_it[postg",
+    "test_contract.py::test_a_killed_worker_is_followed_when_its_lease_ends[embedded-s",
+    "test_contract.py::test_two_processes_deliver_each_once[embedded-sqlite",
+    "test_contract.py::test_two_processes_deliver_each_once[loop",
+    "test_costs.py::test_nothing_changed[literal]",
+    "test_costs.py::test_thousand_known_of_which_fifty_changed[literal]",
+    "test_costs.py::test_thousand_new_contacts[first",
+    "test_costs.py::test_thousand_new_contacts[literal",
+    "test_crashes.py::test_killed_at[sqlite-after_answer]",
+    "test_events_apply.py::test_memory_is_flat",
+    "test_limits.py::test_the_speed_of_a_slower_service_is_found",
+    "test_limiter.py::test_a_service_that_allows_less_than_it_says[10]",
+    "test_limiter.py::test_a_service_that_allows_less_than_it_says[30]",
 )
+# Of these, whose cases are drawn from a product, every so many-th is played by day.
+BY_TURNS = {
+    "test_combinations_of_the_five": 3,
+    "test_every_pair_of_readings": 2,
+    "test_fault_in_each_call": 2,
+}
+# What differs between databases there is the point of them.
+EACH_ON_POSTGRES = ("engine", "explain", "reliability")
 
 
 def _memory() -> Path | None:
@@ -96,6 +124,7 @@ def pytest_collection_modifyitems(
     for item in items:
         if any(name in item.nodeid for name in BY_NIGHT):
             item.add_marker(pytest.mark.nightly)
+    _thin_out([item for item in items if not item.get_closest_marker("nightly")])
     if config.getoption("--hypothesis-profile") != "nightly":
         rest = {item for item in items if item.get_closest_marker("nightly")}
         config.hook.pytest_deselected(items=rest)
@@ -108,6 +137,24 @@ def pytest_collection_modifyitems(
             or getattr(function, "is_hypothesis_test", False)
         ):
             item.add_marker(pytest.mark.slow)
+
+
+def _thin_out(items: list[pytest.Item]) -> None:
+    """Leave some cases to the night.
+
+    Of a test with several cases, each for both databases, PostgreSQL plays the first
+    by day: the decision is the same Python, the statements are the same.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        name, _, case = item.nodeid.partition("[")
+        every = BY_TURNS.get(name.rpartition("::")[2], 1)
+        if "postgres" in case and item.path.parent.name not in EACH_ON_POSTGRES:
+            name += " on PostgreSQL"
+            every = sys.maxsize
+        if seen[name] % every:
+            item.add_marker(pytest.mark.nightly)
+        seen[name] += 1
 
 
 MakeApp = Callable[..., TestApp]

@@ -316,8 +316,9 @@ def test_a_call_is_one_statement_for_each_row(database: Database) -> None:
         "cost", [Limit(90, per=minute), Limit(900, per=day)], live=LIVE
     )
     assert limiter.take(windows, 1, clock()) is None
-    engine = database._engines()[1]
-    listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+    listen(
+        database.engine, "before_cursor_execute", lambda *given: seen.append(given[2])
+    )
 
     assert limiter.take(windows, 1, clock()) is None
 

@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import Pool, StaticPool
+from sqlalchemy.pool import StaticPool
 
 from onward.errors import ConfigError, Repeat
 from onward.sql import to_json
@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 # idle_in_transaction_session_timeout, when this process was stopped for a while.
 REPEATABLE = {"40P01", "40001", "25P03"}
 REPEATS = 8
+# What a pooled connection to SQLite is told before the BEGIN of a writer.
+WRITES = "writes"
 # Seconds, at most, before the first of them; then twice as long each time.
 SHORT = 0.002
 
@@ -80,8 +82,7 @@ class Database:
         self.url = url
         self.durability = durability
         self.patience = patience
-        self._reader: Engine | None = None
-        self._writer: Engine | None = None
+        self._engine: Engine | None = None
         self._new_locks()
         try:
             parsed = make_url(url)
@@ -114,25 +115,12 @@ class Database:
     @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
-        return self._engines()[0]
-
-    def _engines(self) -> tuple[Engine, Engine]:
-        """Return the engines of readers and writers: on PostgreSQL the same."""
-        if self._reader is None or self._writer is None:
+        if self._engine is None:
             with self._opening:
-                if self._reader is None or self._writer is None:
+                if self._engine is None:
                     self._make_private()
-                    reader = self._open("BEGIN")
-                    # A deferred transaction that turns into a writer can fail at
-                    # once with "database is locked"; one that says so at the
-                    # start waits its turn.
-                    self._writer = (
-                        self._open("BEGIN IMMEDIATE", reader.pool)
-                        if self.is_sqlite
-                        else reader
-                    )
-                    self._reader = reader
-        return self._reader, self._writer
+                    self._engine = self._open()
+        return self._engine
 
     def _make_private(self) -> None:
         """Make a new file for its owner alone; SQLite would for all to read."""
@@ -141,32 +129,27 @@ class Database:
             with suppress(OSError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
 
-    def _open(self, begin: str, memory: Pool | None = None) -> Engine:
+    def _open(self) -> Engine:
         options: dict[str, Any] = {
             "json_serializer": to_json,
             "json_deserializer": _loads,
             # Values are people's data; an error names the statement without them.
             "hide_parameters": True,
         }
-        if self.in_memory and memory is not None:
-            options["pool"] = memory  # one connection is the database
-        elif self.in_memory:
-            options |= {
-                "poolclass": StaticPool,
-                "connect_args": {"check_same_thread": False},
-            }
-        elif self.is_sqlite:
-            options |= {
-                "connect_args": {"check_same_thread": False, "timeout": 30},
-                "pool_size": 20,
-                "max_overflow": 20,
-            }
+        if self.is_sqlite:
+            options["connect_args"] = {"check_same_thread": False, "timeout": 30}
+            # In memory one connection is the database.
+            options |= (
+                {"poolclass": StaticPool}
+                if self.in_memory
+                else {"pool_size": 20, "max_overflow": 20}
+            )
         else:
             options |= {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
             options["connect_args"] = self._wire_args()
         engine = create_engine(self.url, **options)
         if self.is_sqlite:
-            _prepare_sqlite(engine, begin, full=self.durability == "power")
+            _prepare_sqlite(engine, full=self.durability == "power")
         else:
             _prepare_server(engine, self.patience)
         return engine
@@ -182,8 +165,11 @@ class Database:
     def write(self) -> Generator[Connection]:
         """Open a transaction that may write; commits at the end."""
         turn = self.turn if self.is_sqlite else nullcontext()
-        with turn, self._engines()[1].connect() as connection, connection.begin():
-            yield connection
+        with turn, self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.info[WRITES] = True
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def read(self) -> Generator[Connection]:
@@ -245,10 +231,9 @@ class Database:
             self._forget(close=False)
 
     def _forget(self, *, close: bool) -> None:
-        for engine in (self._reader, self._writer):
-            if engine is not None:
-                engine.dispose(close=close)
-        self._reader = self._writer = None
+        if self._engine is not None:
+            self._engine.dispose(close=close)
+        self._engine = None
 
 
 class _Fork:
@@ -308,7 +293,7 @@ def _prepare_server(engine: Engine, patience: timedelta) -> None:
         cursor.close()
 
 
-def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:
+def _prepare_sqlite(engine: Engine, *, full: bool) -> None:
     @event.listens_for(engine.pool, "connect")
     def set_up(raw: Any, record: object) -> None:
         raw.isolation_level = None  # we say BEGIN ourselves
@@ -322,7 +307,10 @@ def _prepare_sqlite(engine: Engine, begin: str, *, full: bool) -> None:
         raw.execute("PRAGMA wal_autocheckpoint=8000")
 
     def do_begin(raw: Any) -> None:
-        raw.execute(begin)
+        # A deferred transaction that turns into a writer can fail at once with
+        # "database is locked"; one that says so at the start waits its turn.
+        writes = raw.info.pop(WRITES, False)
+        raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     # Not by the engine's "begin" event: any engine event makes SQLAlchemy look
     # for listeners at every statement, a fifth of what a short one costs.

@@ -7,11 +7,14 @@ import os
 import re
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, insert, inspect, select, text
+from sqlalchemy import create_mock_engine, delete, insert, inspect, select, text
+from sqlalchemy.dialects.sqlite import dialect as sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.schema import ExecutableDDLElement
 
 from onward.database import Database
 from onward.errors import ConfigError
@@ -51,7 +54,8 @@ def prepare_database(
     """
     if database.in_memory:
         with database.write() as transaction:
-            Contact.metadata.create_all(transaction)
+            for statement in _schema():
+                transaction.exec_driver_sql(statement)
         return
     _check_folder(database)
     current = revision_or_error(database)
@@ -64,6 +68,18 @@ def prepare_database(
             "`onward db upgrade` once, from any machine"
         )
     upgrade(database, scripts=scripts, head=head)
+
+
+@cache
+def _schema() -> list[str]:
+    """Return what makes the tables in memory; written once a process."""
+    made: list[str] = []
+
+    def keep(statement: ExecutableDDLElement, *_: object, **__: object) -> None:
+        made.append(str(statement.compile(dialect=sqlite())))
+
+    Contact.metadata.create_all(create_mock_engine("sqlite://", keep), checkfirst=False)
+    return made
 
 
 def upgrade(database: Database, *, scripts: Path = SCRIPTS, head: str = HEAD) -> bool:

@@ -424,12 +424,9 @@ def seen(database: Database) -> Iterator[list[tuple[str, Any]]]:
     def keep(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
         kept.append((statement, values))
 
-    reader, writer = database._engines()
-    for engine in {reader, writer}:
-        event.listen(engine, "before_cursor_execute", keep)
+    event.listen(database.engine, "before_cursor_execute", keep)
     yield kept
-    for engine in {reader, writer}:
-        event.remove(engine, "before_cursor_execute", keep)
+    event.remove(database.engine, "before_cursor_execute", keep)
 
 
 def test_no_statement_goes_through_a_whole_table(

@@ -222,9 +222,9 @@ class Process:
             database_url=f"sqlite:///{world.folder / 'onward.db'}",
             clock=world.clock,
         )
-        for engine in set(self.app.runtime.database._engines()):
-            event.listen(engine, "begin", self.effect)
-            event.listen(engine, "commit", self.effect)
+        engine = self.app.runtime.database.engine
+        event.listen(engine, "begin", self.effect)
+        event.listen(engine, "commit", self.effect)
         signals.push_delivered.connect(self.delivered, sender=self.app)
 
     def effect(self, _: object = None) -> None:
