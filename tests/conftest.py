@@ -82,6 +82,7 @@ BY_NIGHT = (
     "test_crashes.py::test_killed_at[sqlite-after_answer]",
     "test_events_apply.py::test_memory_is_flat",
     "test_limits.py::test_the_speed_of_a_slower_service_is_found",
+    "test_house.py::test_wheel_and_sdist_are_complete",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[10]",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[30]",
 )

@@ -236,7 +236,7 @@ EVERYTHING = bind(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=2 * settings().max_examples)
 @given(
     st.dictionaries(
         st.sampled_from(

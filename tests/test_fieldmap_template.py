@@ -176,7 +176,7 @@ def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=2 * settings().max_examples)
 @given(st.lists(st.recursive(leaves, _larger, max_leaves=20), min_size=1, max_size=5))
 def test_no_allowed_template_leaves_its_bounds(expressions: list[str]) -> None:
     """Whatever the grammar lets in ends in a bounded text or one kind of error."""
@@ -194,7 +194,7 @@ TOKENS = [*"{}%#()[]|.~+-*/'=<,_ \n0", "{{", "}}", "{%", "%}", "if", "endif", "f
 TOKENS += ["email", "event.data", "in", "is", "set", "not", "upper", "[-'a']", "[:2]"]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=3 * settings().max_examples)
 @given(st.lists(st.sampled_from(TOKENS), max_size=60).map("".join))
 def test_any_text_is_either_a_template_or_refused(source: str) -> None:
     """No text makes reading a map fail in another way."""

@@ -82,7 +82,8 @@ def make(limiter: Limiter, windows: Sequence[Window], calls: int, clock: Clock) 
             clock.tick(wait)
 
 
-@settings(deadline=None, max_examples=40)  # each makes up to a hundred calls
+# Each makes up to a hundred calls.
+@settings(deadline=None, max_examples=settings().max_examples // 3)
 @given(
     limits=limits,
     before=st.integers(0, 20),
@@ -152,7 +153,7 @@ def test_more_rows_never_end_earlier(
     assert NOW <= some.done_at <= others.done_at
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=settings().max_examples // 3)
 @given(calls=st.integers(1, 200), times=st.integers(1, 3))
 def test_a_slowed_service_is_not_promised_more_than_it_bears(
     kept: Database, calls: int, times: int

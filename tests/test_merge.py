@@ -452,7 +452,7 @@ STEP = st.tuples(
 ).filter(lambda step: bool(step[0] or step[1]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings().max_examples // 3, deadline=None)
 @given(st.lists(STEP, max_size=12))
 def test_no_sequence_of_namings_loses_anything(steps: list[Any]) -> None:
     """Points add up, claims are unique, open rows belong to the living."""
