@@ -15,6 +15,7 @@ from onward import (
     Account,
     Api,
     ConnectionSettings,
+    CredentialsRefused,
     Integration,
     Item,
     Outcome,
@@ -238,6 +239,36 @@ def test_settings_that_change_while_the_service_is_asked_win(
     app.deliver()
 
     assert service.on == {"1": {"ana@shop.example"}}
+    assert tools.ended(app) == {"ana": ("delivered", "delivered")}
+
+
+def test_a_fault_of_the_settings_before_pauses_nobody(
+    connect: Connect, acme: Any, service: Any, tools: Any, sqlite_url: str
+) -> None:
+    """Who is refused with a password that was changed meanwhile does not stop all."""
+    meanwhile: list[Callable[[], object]] = []
+
+    class Refused(acme):  # type: ignore[misc]
+        def fields(
+            self, api: Api, segment: RemoteSegment | None
+        ) -> Iterator[RemoteField]:
+            """Be refused, when everything was mended since it was asked."""
+            if meanwhile:
+                meanwhile.pop()()
+                raise CredentialsRefused("Acme refuses the password")
+            yield from super().fields(api, segment)
+
+    def chooses(name: str) -> TestApp:
+        return connect(f'segment = "{name}"', kind=Refused, database_url=sqlite_url)
+
+    app = chooses("News")
+    tools.fire(app, "ana")
+    meanwhile.append(lambda: chooses("Old").runtime)
+    app.deliver()
+    assert the_state(app).paused_code == ""
+
+    chooses("Old").deliver()
+
     assert tools.ended(app) == {"ana": ("delivered", "delivered")}
 
 

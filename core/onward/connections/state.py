@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, or_, select, true, update
 
 from onward import signals
 from onward.alerts.book import Kind, close_alerts, open_alert
@@ -269,18 +269,35 @@ def read_segments(
     return [(row.id, row.name, row.paused_why) for row in found]
 
 
-def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
+def pause(
+    runtime: Runtime,
+    connection_id: int,
+    code: str,
+    why: str,
+    *,
+    seen: int | None = None,
+) -> bool:
     """Hold the rows of a connection until somebody repairs it.
 
     One that a person paused stays paused by that person.
+
+    Args:
+        seen: version of the connection that has this fault: another may have been
+            repaired meanwhile. None = whichever there is.
+
+    Returns:
+        False when there is another version by now, and nothing was done.
     """
     now = runtime.clock()
+    same = true() if seen is None else rows.c.version == seen
 
     def work(transaction: Transaction) -> tuple[int, State | None]:
         changed = transaction.execute(
             update(rows)
             .where(
-                rows.c.id == connection_id, rows.c.paused_code.not_in([code, MANUAL])
+                rows.c.id == connection_id,
+                same,
+                rows.c.paused_code.not_in([code, MANUAL]),
             )
             .values(
                 paused_code=code,
@@ -290,10 +307,16 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
             )
         ).rowcount
         state = read_state(transaction, connection_id)
-        _alert_paused(transaction, state, now)
+        if changed or is_seen(state):
+            _alert_paused(transaction, state, now)
         return changed, state
 
+    def is_seen(state: State | None) -> bool:
+        return state is not None and seen in (None, state.version)
+
     changed, state = runtime.database.run(work)
+    if not changed and not is_seen(state):
+        return False
     if changed and state is not None:
         words, more = without_addresses(why), {"connection": state.name, "code": code}
         log.error("%s is paused: %s", state.name, words, extra=more)
@@ -302,6 +325,7 @@ def pause(runtime: Runtime, connection_id: int, code: str, why: str) -> None:
             runtime.sender,
             signals.ConnectionFact(state.name, code, why),
         )
+    return True
 
 
 def _alert_paused(transaction: Transaction, state: State | None, now: datetime) -> None:

@@ -280,16 +280,17 @@ def verify_or_pause(
         if code in REPAIRED_ELSEWHERE and resume(runtime, state.id, only=code):
             return _fresh(runtime, state)
     except IdentityChanged as error:
-        pause(runtime, state.id, "identity_changed", error.message)
+        fault = "identity_changed", error.message
     except AccountBlocked as error:
-        pause(runtime, state.id, "account_blocked", error.message)
+        fault = "account_blocked", error.message
     except CredentialsRefused as error:
-        words = f"{error.message} {error.hint}".strip()
-        pause(runtime, state.id, "credentials", words)
+        fault = "credentials", f"{error.message} {error.hint}".strip()
     except (ConfigError, PluginError) as error:
-        pause(runtime, state.id, "settings", error.message)
+        fault = "settings", error.message
     else:
         return fresh
+    if not pause(runtime, state.id, *fault, seen=state.version):
+        raise ChangedMeanwhile(f"{state.name}: the connection was changed meanwhile")
     return None
 
 

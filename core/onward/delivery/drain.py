@@ -196,6 +196,7 @@ class _Drain:
         failpoint("before_claim")
         if state is None:
             return
+        self.seen = state.version
         self.watched.connection = state.name
         self.watched.integration = state.integration
         if switched_off(state) is not None:
@@ -220,8 +221,10 @@ class _Drain:
         self.code = code
 
     def _pause(self, code: str, why: str) -> None:
-        pause(self.runtime, self.of, code, why)
-        self._stop("paused", None, why, code)
+        if pause(self.runtime, self.of, code, why, seen=self.seen):
+            self._stop("paused", None, why, code)
+        else:
+            self._stop("turn", self.runtime.clock(), "the connection was changed")
 
     def _may_work(self, state: State, now: datetime) -> bool:
         paused = state.paused_code
@@ -272,10 +275,12 @@ class _Drain:
     def _work(self, state: State) -> None:
         with self.runtime.database.read() as transaction:
             state = read_state(transaction, self.of) or state
+        self.seen = state.version
         opened = self._open(state)
         if opened is None:
             return
         state = opened.state
+        self.seen = state.version
         try:
             read, bound = bind_map(self.runtime, state)
         except ConfigError as error:
