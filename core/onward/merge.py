@@ -31,6 +31,7 @@ from onward.models import (
 )
 from onward.models.delivery import OPEN_STATES
 from onward.remote import ANYWHERE
+from onward.sql import unindexed
 
 contacts = table(Contact)
 causes = table(Cause)
@@ -49,7 +50,7 @@ _READ = (
 
 _OPEN = select(pushes.c.id).where(
     pushes.c.contact_id.in_(bindparam("ids", expanding=True)),
-    pushes.c.state.in_([state.value for state in OPEN_STATES]),
+    unindexed(pushes.c.state).in_([state.value for state in OPEN_STATES]),
 )
 
 
@@ -187,7 +188,9 @@ def _relink(
                 remote_contacts.c.alias,
             )
             .where(ANYWHERE, remote_contacts.c.contact_id.in_((survivor, loser)))
-            .order_by(remote_contacts.c.connection_id, remote_contacts.c.remote_id)
+            .order_by(
+                remote_contacts.c.connection_id, unindexed(remote_contacts.c.remote_id)
+            )
             .with_for_update()
         )
         .mappings()
@@ -228,7 +231,7 @@ def _take_over_pushes(
             pushes.c.force,
         ).where(
             pushes.c.contact_id == loser,
-            pushes.c.state.in_([state.value for state in OPEN_STATES]),
+            unindexed(pushes.c.state).in_([state.value for state in OPEN_STATES]),
         )
     ).all()
     wishes = [
@@ -247,7 +250,7 @@ def _take_over_pushes(
     _copy_causes(transaction, {int(w.key): row for w, row in taken.items()})
     transaction.execute(
         update(pushes)
-        .where(pushes.c.contact_id == loser, pushes.c.state == "waiting")
+        .where(pushes.c.contact_id == loser, unindexed(pushes.c.state) == "waiting")
         .values(
             state="cancelled",
             code="merged",

@@ -15,7 +15,7 @@ from onward.errors import Repeat
 from onward.models import Connection as ConnectionRow
 from onward.models import Contact, RemoteContactRow, table
 from onward.plain import without_control
-from onward.sql import Rows
+from onward.sql import Rows, unindexed
 
 rows = table(RemoteContactRow)
 contacts = table(Contact)
@@ -67,7 +67,8 @@ _HOLD_OURS = ForEach(
     lambda among: (
         select(*_SHOWN)
         .where(_OF, among(rows.c.contact_id, "keys"))
-        .order_by(rows.c.remote_id)
+        # For the order SQLite would walk through the whole connection.
+        .order_by(unindexed(rows.c.remote_id))
         .with_for_update()
     )
 )

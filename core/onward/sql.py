@@ -8,10 +8,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import orjson
-from sqlalchemy import JSON, Boolean, Column, Connection, Dialect, Table, text
+from sqlalchemy import JSON, Boolean, Column, Connection, Dialect, Integer, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, ColumnElement
 
 # The two dialects' Insert classes share `on_conflict_*` but no base class.
 Insert = Any
@@ -22,6 +22,16 @@ PARAMETERS = 30_000
 _DRAW = text(
     "SELECT nextval(pg_get_serial_sequence(:of, 'id')) FROM generate_series(1, :n)"
 )
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column as an expression, so that none of its indexes is taken.
+
+    SQLite, without statistics, would rather walk through all rows in a state than
+    look at the few of a contact, and through all of a connection than through
+    those that wait.
+    """
+    return column + 0 if isinstance(column.type, Integer) else column.concat("")
 
 
 def to_json(value: object) -> str:

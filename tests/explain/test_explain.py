@@ -258,6 +258,19 @@ MAY_WALK = {
     (r"SELECT [^*]*LIKE '%", ""): "erasing: it may stand in any text; only read",
     (rf"{COUNT}contact \nWHERE contact.points >= ", ""): "apply: whom it would reach",
     (rf"{COUNT}\w+ \nWHERE \w+.\w+_at < ", ""): "prune --dry-run: all that is old",
+    (r"^SELECT push.id, push.connection_id[\s\S]* ORDER BY ", "push"): "a listing",
+    (r"push.connection_id \+ ", "push"): "a renamed segment: all that waits",
+    (r"'waiting' GROUP BY", "push"): "how many wait, by segment",
+    (r"min\(push.due_at\)", "push"): "health: how many wait, and since when",
+    (r"push.state = 'failed' AND push.finished_at > ", "push"): "failed ones, by code",
+    (
+        r"^UPDATE push SET state=.*\bstate IN \(",
+        "push",
+    ): "another account: all open rows",
+    (r"^UPDATE push SET state=\S+ fence=\S+ sent_at=\S+ WHERE push.state = \S+$", ""): (
+        "remove: what is being sent"
+    ),
+    (r"^DELETE FROM remote_contact", ""): "all of a connection that was removed",
 }
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from onward.connections.state import UNRESOLVED, State, read_all, read_segments
 from onward.models import Push, table
+from onward.models.delivery import WAITING_SQL
 
 pushes = table(Push)
 
 _WAITING = (
     select(pushes.c.connection_id, pushes.c.segment, func.count())
-    .where(pushes.c.state == "waiting")
+    .where(text(WAITING_SQL))
     .group_by(pushes.c.connection_id, pushes.c.segment)
 )
 

@@ -22,8 +22,9 @@ from onward.contract import RemoteSegment
 from onward.delivery.queue import Wish, enqueue
 from onward.errors import Repeat
 from onward.models import Cause, OutcomeRow, Push, RemoteSegmentRow, table
-from onward.models.delivery import OPEN_SQL
+from onward.models.delivery import OPEN_SQL, WAITING_SQL
 from onward.runtime import Runtime
+from onward.sql import unindexed
 
 pushes = table(Push)
 remote_segments = table(RemoteSegmentRow)
@@ -32,8 +33,8 @@ remote_segments = table(RemoteSegmentRow)
 _MINE = (
     select(pushes.c.id, pushes.c.contact_id, pushes.c.priority, pushes.c.force)
     .where(
-        pushes.c.connection_id == bindparam("of"),
-        pushes.c.state == "waiting",
+        unindexed(pushes.c.connection_id) == bindparam("of"),
+        text(WAITING_SQL),
         pushes.c.segment == bindparam("to"),
     )
     .order_by(pushes.c.id)
@@ -108,8 +109,8 @@ def rename_waiting(
     now = runtime.clock()
     held: list[str] = []
     waiting = (
-        pushes.c.connection_id == state.id,
-        pushes.c.state == "waiting",
+        unindexed(pushes.c.connection_id) == state.id,
+        text(WAITING_SQL),
         pushes.c.segment.startswith(UNRESOLVED, autoescape=True),
     )
     named = transaction.execute(select(pushes.c.segment).where(*waiting).distinct())
@@ -170,8 +171,8 @@ def _hold(
     transaction.execute(
         update(pushes)
         .where(
-            pushes.c.connection_id == state.id,
-            pushes.c.state == "waiting",
+            unindexed(pushes.c.connection_id) == state.id,
+            text(WAITING_SQL),
             pushes.c.segment == queued,
         )
         .values(code="no_such_segment", reason=problem)
@@ -197,8 +198,8 @@ def redirect(
 
 def _waiting(transaction: Transaction, state: State, segment: str) -> int:
     count = select(func.count()).where(
-        pushes.c.connection_id == state.id,
-        pushes.c.state == "waiting",
+        unindexed(pushes.c.connection_id) == state.id,
+        text(WAITING_SQL),
         pushes.c.segment == segment,
     )
     return transaction.execute(count).scalar_one()

@@ -34,6 +34,7 @@ from onward.models import (
 )
 from onward.remote import ANYWHERE
 from onward.runtime import Runtime
+from onward.sql import unindexed
 
 contacts = table(Contact)
 identities = table(Identity)
@@ -191,7 +192,7 @@ def _end_pushes(
     mine = pushes.c.contact_id.in_(ids)
     cancelled = transaction.execute(
         update(pushes)
-        .where(mine, pushes.c.state == "waiting")
+        .where(mine, unindexed(pushes.c.state) == "waiting")
         .values(state="cancelled", code="erased", due_at=None, finished_at=now)
     ).rowcount
     # Sentences may quote the address or a value.
@@ -204,7 +205,7 @@ def _end_pushes(
     sending: int = transaction.execute(
         select(func.count())
         .select_from(pushes)
-        .where(mine, pushes.c.state.in_(("sending", "submitted")))
+        .where(mine, unindexed(pushes.c.state).in_(("sending", "submitted")))
     ).scalar_one()
     return cancelled, sending
 

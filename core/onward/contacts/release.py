@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from onward.models import Contact, Push, table
+from onward.sql import unindexed
 
 contacts = table(Contact)
 pushes = table(Push)
@@ -39,7 +40,7 @@ _RELEASE = (
     update(pushes)
     .where(
         pushes.c.contact_id.in_(bindparam("ids", expanding=True)),
-        pushes.c.state == "waiting",
+        unindexed(pushes.c.state) == "waiting",
         pushes.c.due_at.is_(None),
         HAS_ADDRESS,
     )

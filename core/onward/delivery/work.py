@@ -96,11 +96,15 @@ _NEXT = select(
     _first_due(LIVE),
     _first_due(BACKFILL),
 ).where(connections.c.paused_code == "")
-# Those that wait for an address have no due time; few connections, one range each.
+# Those that wait for an address have no due time; few connections, two ranges each.
 _NO_ADDRESS = select(
     connections.c.id,
     select(func.count())
-    .where(*_MINE, pushes.c.due_at.is_(None))
+    .where(
+        *_MINE,
+        pushes.c.priority.in_([literal_column(str(one)) for one in (LIVE, BACKFILL)]),
+        pushes.c.due_at.is_(None),
+    )
     .scalar_subquery()
     .label("visitors"),
 )

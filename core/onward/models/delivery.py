@@ -42,6 +42,8 @@ OPEN_STATES = (PushState.WAITING, PushState.SENDING, PushState.SUBMITTED)
 # Literal text: as parameters PostgreSQL's generic plan no longer matches the
 # partial index to ON CONFLICT (seen after the tenth execution).
 OPEN_SQL = "state IN ('waiting', 'sending', 'submitted')"
+WAITING_SQL = "state = 'waiting'"
+SENDING_SQL = "state = 'sending'"
 # What nearly all pushes end with; only the others are looked for by it.
 COMMON_CODES = ("", "delivered", "unchanged")
 RARE_SQL = "code NOT IN ('', 'delivered', 'unchanged')"
@@ -71,8 +73,16 @@ class Push(SQLModel, table=True):
             "priority",
             "due_at",
             "id",
-            sqlite_where=text("state = 'waiting'"),
-            postgresql_where=text("state = 'waiting'"),
+            sqlite_where=text(WAITING_SQL),
+            postgresql_where=text(WAITING_SQL),
+        ),
+        # What a dead worker had: few at any time.
+        Index(
+            "push_sending",
+            "connection_id",
+            "fence",
+            sqlite_where=text(SENDING_SQL),
+            postgresql_where=text(SENDING_SQL),
         ),
         Index("push_contact", "contact_id", "id"),
         Index("push_state", "state", "id"),

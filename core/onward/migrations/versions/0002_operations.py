@@ -94,6 +94,15 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("push_connection", "push", ["connection_id", "id"], unique=False)
+    sending = sa.text("state = 'sending'")
+    op.create_index(
+        "push_sending",
+        "push",
+        ["connection_id", "fence"],
+        unique=False,
+        sqlite_where=sending,
+        postgresql_where=sending,
+    )
     rare = sa.text("code NOT IN ('', 'delivered', 'unchanged')")
     op.create_index(
         "push_code",
