@@ -87,7 +87,7 @@ class Worktime:
             log.error("%s", self._runtime.unfit)
         elif before and not wrong:
             log.warning("the clock is right again: the worker goes on")
-        if wrong != bool(before) or not self._is_measured:
+        if wrong or before or not self._is_measured:
             self._runtime.database.run(self._alert)
         self._is_measured = True
 
@@ -95,7 +95,10 @@ class Worktime:
         """Let people know of this machine's clock, and when it is right again."""
         host, why = socket.gethostname(), self._runtime.unfit
         if why:
-            open_alert(transaction, self(), Kind.CLOCK, subject=host, reason=why)
+            # Said each time: of a machine that never comes back it is over by that.
+            open_alert(
+                transaction, self(), Kind.CLOCK, subject=host, reason=why, again=False
+            )
         else:
             close_alert(transaction, self(), Kind.CLOCK, host)
 

@@ -355,7 +355,7 @@ def test_a_plugin_that_fails_is_told_until_it_works(
 
 
 def test_a_plugin_that_is_not_loaded_is_told(app: TestApp) -> None:
-    """By its name, until it is."""
+    """By its name, until no process has said so for a while: others may have it."""
     loaded = app.runtime.plugins.loaded
     one = loaded[0]
     broken = type(one)(
@@ -367,6 +367,23 @@ def test_a_plugin_that_is_not_loaded_is_told(app: TestApp) -> None:
 
     loaded[0] = one
     check(app.runtime)
+    assert list(opened(app)) == ["plugin"]
+    app.clock.tick(11 * 60)
+    check(app.runtime)
+    assert opened(app) == {}
+
+
+def test_a_clock_of_a_machine_that_does_not_come_back(app: TestApp) -> None:
+    """It is told until it was not said for ten minutes."""
+    with app.runtime.database.write() as transaction:
+        open_alert(transaction, app.clock.now, "clock", subject="gone", reason="off")
+    app.clock.tick(9 * 60)
+    check(app.runtime)
+    assert list(opened(app)) == ["clock"]
+
+    app.clock.tick(2 * 60)
+    check(app.runtime)
+
     assert opened(app) == {}
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from onward import Account, Api, Integration, Item, Outcome, RemoteSegment
-from onward.connections.state import State, named
+from onward.connections.state import State, named, rest
 from onward.delivery.queue import BACKFILL, LIVE, Wish, enqueue
 from onward.speed import read_slowed
 from onward.testing import TestApp
@@ -134,6 +134,30 @@ def test_too_fast_is_said_to_all_of_a_rate_key(
     assert [state.rest_step for state in both(two)] == [0, 0]
     two.clock.tick(timedelta(hours=1))
     assert share(two, other) == 1
+
+
+def test_too_fast_stops_another_of_the_rate_key_between_two_batches(
+    two: TestApp, service: Any
+) -> None:
+    """One that is sending at that moment sends nothing more until the rest is over."""
+    queue(two, "acme", 30)
+    acme, _ = both(two)
+    told = two.clock.now
+
+    def other_is_told(_: httpx.Request) -> None:
+        two.runtime.database.run(lambda t: rest(t, acme.id, told, 90 * SECOND))
+
+    service.script = [other_is_told]
+
+    two.deliver(until_empty=False)
+
+    assert len(service.pushes) == 1
+    two.clock.now = told + 89 * SECOND
+    two.deliver(until_empty=False)
+    assert len(service.pushes) == 1
+    two.clock.now = told + 90 * SECOND
+    two.deliver()
+    assert {row["state"] for row in two.deliveries()} == {"delivered"}
 
 
 @pytest.mark.parametrize(

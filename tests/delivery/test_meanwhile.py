@@ -22,6 +22,7 @@ from onward import (
     RemoteContact,
     RemoteField,
     RemoteSegment,
+    SegmentGone,
 )
 from onward.connections.state import State, named, pause, resume
 from onward.connections.verify import is_fresh, verify_connection
@@ -270,6 +271,40 @@ def test_a_fault_of_the_settings_before_pauses_nobody(
     chooses("Old").deliver()
 
     assert tools.ended(app) == {"ana": ("delivered", "delivered")}
+
+
+def test_a_list_deleted_while_rows_are_read_back_holds_those_for_it(
+    connect: Connect, acme: Any, service: Any, tools: Any
+) -> None:
+    """The connection goes on for its other lists."""
+    gone: set[str] = set()
+
+    class Reads(acme):  # type: ignore[misc]
+        def read(
+            self, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
+        ) -> Iterator[RemoteContact]:
+            """Find out that the list is gone."""
+            if segment is not None and segment.id in gone:
+                raise SegmentGone("the list News was deleted in Acme")
+            yield from super().read(api, batch, segment)
+
+    app = connect(kind=Reads)
+    tools.fire(app, "ana")
+    service.script = [tools.is_lost]
+    app.deliver()
+    gone.add("1")
+    app.push(to="acme", email="ana@shop.example", segment="Old")
+    app.clock.tick(6)
+
+    done = app.deliver()
+
+    assert the_state(app).paused_code == ""
+    assert "News" in str(done.held)
+    assert service.on == {"2": {"ana@shop.example"}}
+    gone.clear()
+    app.verify("acme")
+    app.deliver()
+    assert service.on == {"1": {"ana@shop.example"}, "2": {"ana@shop.example"}}
 
 
 def test_what_happens_before_new_settings_are_verified_goes_by_them(

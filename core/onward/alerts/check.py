@@ -28,10 +28,12 @@ attempts = table(Attempt)
 pushes = table(Push)
 
 HOUR = timedelta(hours=1)
-# A process with an older file says so whenever it has work, which may be seldom.
+# What one process, or one machine, says of itself and others cannot see: it is over
+# when it was not said for so long. An older file is told of when there is work.
 QUIET = timedelta(minutes=10)
+SAID = (Kind.OUTDATED, Kind.PLUGIN, Kind.CLOCK)
 # What is over as soon as it is not found any more.
-SEEN = (Kind.PAUSED, Kind.SEGMENT_PAUSED, Kind.LATE, Kind.FAILING, Kind.PLUGIN)
+SEEN = (Kind.PAUSED, Kind.SEGMENT_PAUSED, Kind.LATE, Kind.FAILING)
 
 _OLDEST = (
     select(pushes.c.due_at)
@@ -236,6 +238,6 @@ def _is_over(
         # Between two rests it is not over; without anything to send it is.
         until = state.rest_until
         return bool(state.paused_code) or until is None or now - until > HOUR
-    if kind == Kind.OUTDATED:
+    if kind in SAID:
         return now - last_at > QUIET
     return kind in SEEN

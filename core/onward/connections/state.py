@@ -58,7 +58,7 @@ _IDENTITY = (
     .where(rows.c.id == bindparam("of"))
     .with_for_update(read=True)
 )
-_VERSION = select(rows.c.version).where(rows.c.id == bindparam("of"))
+_NOW = select(rows.c.version, rows.c.rest_until).where(rows.c.id == bindparam("of"))
 _RESTS = (
     select(rows.c.rest_step, rows.c.rest_until, rows.c.rest_since)
     .where(rows.c.id == bindparam("of"))
@@ -208,10 +208,24 @@ def read_state(transaction: Transaction, connection_id: int) -> State | None:
     return None if row is None else _state(row)
 
 
-def read_version(transaction: Transaction, connection_id: int) -> int | None:
-    """Return which version of a connection there is, None when it is gone."""
-    version: int | None = transaction.execute(_VERSION, {"of": connection_id}).scalar()
-    return version
+def what_stops(
+    transaction: Transaction, connection_id: int, seen: int, now: datetime
+) -> tuple[str, str]:
+    """Tell why nothing more may be sent with what was read of a connection before.
+
+    Args:
+        seen: version that was read.
+
+    Returns:
+        Code and words; empty when nothing does.
+    """
+    row = transaction.execute(_NOW, {"of": connection_id}).first()
+    if row is None or row.version != seen:
+        return "changed", "the connection was changed"
+    if row.rest_until is not None and row.rest_until > now:
+        # Told to by another connection of the account, which is counted with it.
+        return "rests", "the connection rests"
+    return "", ""
 
 
 def hold_state(transaction: Transaction, state: State) -> State:

@@ -15,7 +15,7 @@ from onward.connections.state import (
     UNRESOLVED,
     ChangedMeanwhile,
     read_segments,
-    read_version,
+    what_stops,
 )
 from onward.connections.verify import reread_segments
 from onward.contacts.release import lock_contacts
@@ -114,6 +114,8 @@ class Batches:
         self._kept = _Kept()
         # What is next, or waits for calls, is no back-fill.
         self.live = False
+        # Where what was claimed last goes.
+        self.segment: RemoteSegment | None = None
         self._claims = 0
         # How many batches are claimed at once.
         self._ahead = 1
@@ -207,9 +209,10 @@ class Batches:
 
         def work(transaction: Transaction) -> _Begun | Stop | None:
             now = self._runtime.clock()
-            if read_version(transaction, self._state.id) != self._state.version:
-                # In another process; the next drain opens it anew.
-                return Stop("turn", "changed", "the connection was changed")
+            of, seen = self._state.id, self._state.version
+            code, why = what_stops(transaction, of, seen, now)
+            if code:
+                return Stop("turn", code, why)  # the next drain opens it anew
             found: tuple[str, int] | None = (kept.segment, kept.priority)
             if not kept.ready:
                 found = next_segment(transaction, self._state.id, now)
@@ -285,6 +288,7 @@ class Batches:
         kept = self._kept
         ready, made_at = kept.ready, kept.made_at or now
         self._rules = replace(self._rules, segment=begun.segment, now=now)
+        self.segment = self._segment(begun.segment)
         self._kept = _Kept(begun.segment, begun.priority, made_at=made_at)
         rows, room = begun.rows, begun.room
         for _ in range(TURN):
@@ -292,7 +296,7 @@ class Batches:
                 prepared = self._prepare(rows)
                 ready += prepared.ready
                 if prepared.doubtful:
-                    back = self._read_back(prepared.doubtful, begun.segment)
+                    back = self._read_back(prepared.doubtful)
                     ready += back.again
                     if back.stop is not None:
                         self._kept.ready = ready
@@ -349,13 +353,13 @@ class Batches:
             )
         return prepared
 
-    def _read_back(self, doubtful: list[Ready], segment: str) -> ReadBack:
+    def _read_back(self, doubtful: list[Ready]) -> ReadBack:
         back = ReadBack(
             self._runtime,
             self._opened,
             self._held,
             self._api(live=True),
-            self._segment(segment),
+            self.segment,
             self._rules.map_version,
             self._on_settled,
         )

@@ -32,6 +32,7 @@ from onward.connections.state import (
     pause_segment,
     read_state,
     resume,
+    what_stops,
 )
 from onward.connections.verify import is_fresh, verify_connection, verify_or_pause
 from onward.contract import RemoteSegment
@@ -51,7 +52,7 @@ from onward.delivery.record import announce_decisions
 from onward.delivery.retry import Decision
 from onward.delivery.send import Sending
 from onward.delivery.settling import settle
-from onward.delivery.stops import Stop
+from onward.delivery.stops import Stop, rest_for
 from onward.errors import (
     ConfigError,
     Fenced,
@@ -263,8 +264,10 @@ class _Drain:
         self, decision: Decision, transaction: Transaction
     ) -> list[Claimed] | None:
         now, fence = self.runtime.clock(), self.held.fence
+        self.held.check(transaction)
         found = next_segment(transaction, self.of, now)
-        if found is None:
+        code, _ = what_stops(transaction, self.of, self.seen, now)
+        if found is None or code == "changed":
             return None
         rows = claim(transaction, self.of, found[0], fence, now, BULK, BACKFILL)
         settle(transaction, {row.id: decision for row in rows}, fence, now)
@@ -334,8 +337,7 @@ class _Drain:
         except (ChangedMeanwhile, Stopping) as error:
             self._stop("turn", self.runtime.clock(), error.message)
         except ServiceError as error:
-            after = error.after if isinstance(error, Temporary) else None
-            self._rest(Stop("rest", error.code, error.message, after))
+            self._rest(rest_for(error))
         except (ConfigError, PluginError) as error:
             self._pause("settings", error.message)
         return None
@@ -437,7 +439,7 @@ class _Drain:
         if isinstance(found, Stop):
             if found.kind == "limit" and in_flight:
                 return None  # those on their way may leave some
-            self._obey(found, None)
+            self._obey(found, self.batches.segment)
             return None
         return found
 
@@ -517,7 +519,7 @@ class _Drain:
             self._stop("turn", self.runtime.clock(), error.message)
             return
         except ServiceError as error:
-            self._rest(Stop("rest", error.code, error.message))
+            self._rest(rest_for(error))
             return
         if fresh is None:
             self._stop("paused", None, self._why_paused())

@@ -15,6 +15,7 @@ from onward.errors import (
     PluginError,
     Rejected,
     SegmentGone,
+    ServiceError,
     Temporary,
 )
 from onward.logs.addresses import without_addresses
@@ -68,17 +69,8 @@ def stop_for(error: Exception, integration: str, redactor: Redactor) -> Stop:
             stop = Stop("settings", "settings", error.message)
         case Lost(code="out_of_calls"):
             stop = Stop("limit", error.code, error.message, error.after, lost=True)
-        case Temporary():
-            stop = Stop(
-                "rest",
-                error.code,
-                error.message,
-                error.after,
-                throttled=error.throttled,
-                lost=isinstance(error, Lost),
-            )
-        case Rejected():
-            stop = Stop("rest", error.code, error.message)
+        case Temporary() | Rejected():
+            stop = rest_for(error)
         case PluginError():
             stop = Stop("rest", "plugin_error", error.message)
         case _:
@@ -88,6 +80,20 @@ def stop_for(error: Exception, integration: str, redactor: Redactor) -> Stop:
             log.error("%s: the integration failed\n%s", integration, words)
             stop = Stop("rest", "plugin_error", f"{integration} failed: {error!r}")
     return replace(stop, why=redactor.text(stop.why))
+
+
+def rest_for(error: ServiceError) -> Stop:
+    """Return the rest that follows when the service could not be asked who we are."""
+    if not isinstance(error, Temporary):
+        return Stop("rest", error.code, error.message)
+    return Stop(
+        "rest",
+        error.code,
+        error.message,
+        error.after,
+        throttled=error.throttled,
+        lost=isinstance(error, Lost),
+    )
 
 
 def is_crash(error: Exception) -> bool:
