@@ -42,6 +42,19 @@ def test_db_prune_says_what_it_does(place: Place) -> None:
     assert again.out == "nothing is older than [retention] lets it be\n"
 
 
+def test_deliver_prunes_where_no_worker_does(place: Place) -> None:
+    """Once a day: what is old goes, and the next call leaves it to tomorrow's."""
+    fire_long_ago(place, "ana bea")
+
+    place.good("deliver")
+
+    nothing = "nothing is older than [retention] lets it be\n"
+    assert place.good("db", "prune", "--dry-run").out == nothing
+    fire_long_ago(place, "eve")
+    place.good("deliver")
+    assert place.good("db", "prune", "--json").json["events"] > 0
+
+
 def test_db_prune_waits_for_nobody(place: Place) -> None:
     """While another process prunes it refuses, in one sentence that says until when."""
     fire_long_ago(place, "ana bea")

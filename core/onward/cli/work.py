@@ -135,14 +135,18 @@ def deliver(
 ) -> None:
     """Send what is due now, and say what became of it.
 
-    Told to stop, it ends what is being sent and returns the rest.
+    Told to stop, it ends what is being sent and returns the rest. Once a day it also
+    removes what is older than [retention] says: where cron calls it nobody else does.
     """
+    from onward.pruning import prune_daily
+
     with open_app(ctx, log_format, log_level) as app, ending_well() as stop:
         with progress("delivering") as advance:
             done = app.deliver(
                 until_empty=until_empty, on_progress=advance, stopping=stop.came
             )
         _tell(done, app.runtime)
+        prune_daily(app.runtime, stopping=stop.came)
         if stop.came():
             note("stopped; what was not sent waits")
             raise typer.Exit(128 + stop.number)
