@@ -31,6 +31,7 @@ REPEATABLE = {"40P01", "40001", "25P03"}
 REPEATS = 8
 # What a pooled connection to SQLite is told before the BEGIN of a writer.
 WRITES = "writes"
+NOT_LASTING = "SET LOCAL synchronous_commit TO off"
 # Seconds, at most, before the first of them; then twice as long each time.
 SHORT = 0.002
 
@@ -162,13 +163,21 @@ class Database:
         return {name: n for name, n in WIRE.items() if name not in url.query}
 
     @contextmanager
-    def write(self) -> Generator[Connection]:
-        """Open a transaction that may write; commits at the end."""
+    def write(self, *, lasting: bool = True) -> Generator[Connection]:
+        """Open a transaction that may write; commits at the end.
+
+        Args:
+            lasting: whether it must be on the server's disk when it has ended. What
+                is not is there for everybody, and on the disk no later than the
+                next that is; only a crash of the server itself can undo it.
+        """
         turn = self.turn if self.is_sqlite else nullcontext()
         with turn, self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.info[WRITES] = True
             with connection.begin():
+                if not lasting and not self.is_sqlite:
+                    connection.exec_driver_sql(NOT_LASTING)
                 yield connection
 
     @contextmanager
@@ -179,7 +188,9 @@ class Database:
         with turn, self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
+    def run(
+        self, work: Callable[[Connection], Result], *, lasting: bool = True
+    ) -> Result:
         """Run `work` in one write transaction, repeated on a deadlock.
 
         One whose connection was lost before its COMMIT is repeated as well; after it
@@ -188,6 +199,7 @@ class Database:
         Args:
             work: called with the connection; may be repeated, so everything it
                 does must be in the transaction.
+            lasting: see `write`.
 
         Raises:
             Repeat: somebody else was first, eight times.
@@ -195,7 +207,7 @@ class Database:
         for turn in range(REPEATS + 1):
             is_done = False
             try:
-                with self.write() as connection:
+                with self.write(lasting=lasting) as connection:
                     result = work(connection)
                     is_done = True
             except Repeat:

@@ -195,7 +195,8 @@ class Limiter:
         # In key order, whatever the order of a connection's limits: no deadlock.
         windows = sorted(windows, key=lambda window: window.key)
         try:
-            with self._database.write() as connection:
+            # A crash of the server may forget calls of its last moment.
+            with self._database.write(lasting=False) as connection:
                 self._make_rows(connection, windows)
                 for place in range(len(windows)):
                     self._take(connection, windows[place:], calls, now)

@@ -186,14 +186,7 @@ class _Drain:
 
     def run(self) -> None:
         now = self.runtime.clock()
-        self.runtime.database.run(
-            lambda transaction: adopt(transaction, self.of, self.held.fence, now)
-        )
-        with self.runtime.database.read() as transaction:
-            state = read_state(transaction, self.of)
-            self.was_broken = is_open(
-                transaction, Kind.PLUGIN_ERROR, connection_id=self.of
-            )
+        state = self.runtime.database.run(partial(self._begin, now))
         failpoint("before_claim")
         if state is None:
             return
@@ -210,6 +203,13 @@ class _Drain:
         if self.report.again_at is None and self.report.stopped in ("empty", "turn"):
             with self.runtime.database.read() as transaction:
                 self.report.again_at = next_due(transaction, self.of)
+
+    def _begin(self, now: datetime, transaction: Transaction) -> State | None:
+        """Take over what a dead worker left, and see how things are."""
+        adopt(transaction, self.of, self.held.fence, now)
+        self.was_broken = is_open(transaction, Kind.PLUGIN_ERROR, connection_id=self.of)
+        self.is_due = next_segment(transaction, self.of, now) is not None
+        return read_state(transaction, self.of)
 
     def _ends(self) -> bool:
         return self.stopping() or self.over()
@@ -236,9 +236,8 @@ class _Drain:
             why = state.rest_why or "the connection rests"
             self._stop("rest", state.rest_until, why, state.rest_code)
             return False
-        with self.runtime.database.read() as transaction:
-            if next_segment(transaction, self.of, now) is None:
-                return False
+        if not self.is_due:
+            return False
         problem = local_problem(self.runtime, state)
         if problem is not None:
             self._pause(*problem)
@@ -276,9 +275,10 @@ class _Drain:
     # -- getting ready
 
     def _work(self, state: State) -> None:
-        with self.runtime.database.read() as transaction:
-            state = read_state(transaction, self.of) or state
-        self.seen = state.version
+        if state.paused_code:  # it was resumed just now
+            with self.runtime.database.read() as transaction:
+                state = read_state(transaction, self.of) or state
+            self.seen = state.version
         opened = self._open(state)
         if opened is None:
             return
