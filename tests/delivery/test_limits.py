@@ -136,6 +136,22 @@ def test_too_fast_is_said_to_all_of_a_rate_key(
     assert share(two, other) == 1
 
 
+def test_rests_far_apart_are_not_one(two: TestApp) -> None:
+    """How long it rests is counted anew when it has not tried for an hour."""
+    acme, _ = both(two)
+    first = two.clock.now
+
+    def rests() -> datetime:
+        now = two.clock.now
+        return two.runtime.database.run(lambda t: rest(t, acme.id, now, MINUTE)).since
+
+    assert rests() == first
+    two.clock.tick(60 * MINUTE)
+    assert rests() == first
+    two.clock.tick(62 * MINUTE)
+    assert rests() == two.clock.now
+
+
 def test_too_fast_stops_another_of_the_rate_key_between_two_batches(
     two: TestApp, service: Any
 ) -> None:

@@ -67,6 +67,10 @@ _RESTS = (
 )
 
 
+# Two rests with so long between them are not one.
+FORGOTTEN = timedelta(hours=1)
+
+
 def _hold_segment(insert: Any) -> Any:
     statement = insert(remote_segments)
     return statement.on_conflict_do_update(
@@ -473,6 +477,8 @@ def rest(
         until = now + rest_for(row.rest_step, after)
         step = row.rest_step + 1
     since: datetime = row.rest_since or now
+    if row.rest_until is not None and now - row.rest_until > FORGOTTEN:
+        since = now  # nothing was sent since: another story
     transaction.execute(
         update(rows)
         .where(rows.c.id == connection_id)
