@@ -17,6 +17,7 @@ from benchmarks import (
     delivery,
     importing,
     latency,
+    peers,
     pruning,
     startup,
 )
@@ -33,6 +34,10 @@ def _calls(options: argparse.Namespace) -> Iterator[Section]:
 
 def _delivery(options: argparse.Namespace) -> Iterator[Section]:
     yield delivery.measure(20_000 // options.divide, options.runs)
+
+
+def _peers(options: argparse.Namespace) -> Iterator[Section]:
+    yield peers.measure(20_000 // options.divide, options.runs)
 
 
 def _dead(options: argparse.Namespace) -> Iterator[Section]:
@@ -79,6 +84,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "postgres": _postgres,
     "latency": _latency,
     "pruning": _pruning,
+    "peers": _peers,
 }
 
 
