@@ -60,13 +60,15 @@ def _opened() -> tuple[Sender, Any, int]:
 
 
 def push(batch: list[dict[str, Any]]) -> None:
-    """Send one batch; the last one tells."""
+    """Send one batch and note it, also when it fails; the last one tells."""
     started = time.monotonic()
     sender, redis, tasks = _opened()
-    sender.send(batch)
-    done = [started, time.monotonic(), sender.contacts, sender.requests]
-    if redis.rpush("done", json.dumps(done)) == tasks:
-        redis.rpush("finished", 1)
+    try:
+        sender.send(batch)
+    finally:
+        done = [started, time.monotonic(), sender.contacts, sender.requests]
+        if redis.rpush("done", json.dumps(done)) == tasks:
+            redis.rpush("finished", 1)
 
 
 app.task(name="push")(push)
@@ -132,9 +134,11 @@ def run(
             "tasks": _queue(Path(folder) / "onward.db", rows, batch, socket),
         }
         redis = Redis(unix_socket_path=socket)
+        parent = os.getppid()
         with _worker(place, told) as worker:
             while redis.blpop(["finished"], timeout=1) is None:
-                if worker.poll() is not None:
+                # Whoever wanted to know may be gone.
+                if worker.poll() is not None or os.getppid() != parent:
                     raise SystemExit((Path(place) / LOG).read_text())
         done = [json.loads(line) for line in redis.lrange("done", 0, -1)]
     return {
