@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import (
     actions,
+    backfill,
     calls,
     dead,
     delivery,
@@ -20,6 +21,7 @@ from benchmarks import (
     peers,
     pruning,
     startup,
+    workers,
 )
 from benchmarks.measure import Section, say, surroundings
 from benchmarks.postgres import Postgres
@@ -74,6 +76,19 @@ def _postgres(options: argparse.Namespace) -> Iterator[Section]:
         yield actions.measure(1_000 // options.divide, options.runs, server)
 
 
+def _workers(options: argparse.Namespace) -> Iterator[Section]:
+    with Postgres() as server:
+        yield workers.measure(10_000 // options.divide, options.runs, server)
+        batches = max(2, workers.BATCHES // options.divide)
+        yield workers.measure_many(batches, options.runs, server)
+
+
+def _backfill(options: argparse.Namespace) -> Iterator[Section]:
+    sizes = [size // options.divide for size in backfill.SIZES]
+    yield from backfill.measure(sizes if options.full else sizes[:-1], options.runs)
+    yield backfill.measure_killed()
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "calls": _calls,
     "delivery": _delivery,
@@ -85,6 +100,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "latency": _latency,
     "pruning": _pruning,
     "peers": _peers,
+    "workers": _workers,
+    "backfill": _backfill,
 }
 
 
@@ -92,7 +109,9 @@ def main() -> None:
     """Run what was asked for; print and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="NAME", help=", ".join(PARTS))
-    parser.add_argument("--full", action="store_true", help="import 1,000,000 lines")
+    parser.add_argument(
+        "--full", action="store_true", help="import, and back-fill, 1,000,000"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--rows", type=int, help="lines to import")
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs")

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,20 +74,28 @@ def _limits() -> httpx.Limits:
 class Store:
     """A database of queued rows, made once and copied for every run."""
 
-    def __init__(self, folder: Path, rows: int, postgres: Postgres | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: int,
+        postgres: Postgres | None,
+        write: Callable[..., None] = write_config,
+    ) -> None:
+        self._write_config = write
         self._folder = folder
         self._rows = rows
         self._postgres = postgres
         self._template = folder / "template"
 
     def fill(self, integration: str, url: str) -> None:
-        """Verify the connection and queue a push for every made-up person."""
+        """Verify each connection, queue a push to it for every made-up person."""
         self._template.mkdir()
         self._options = {"integration": integration, "url": url}
         database = self._postgres.create("bench_template") if self._postgres else None
         self._write(self._template, database)
         app = open_app(self._template)
-        app.verify("dummy")
+        for name in app.runtime.config.connections:
+            app.verify(name)
         for start in range(0, self._rows, 500):
             app.record_actions(
                 {
@@ -118,9 +126,9 @@ class Store:
 
     def _write(self, folder: Path, database: str | None) -> None:
         if database is None:
-            write_config(folder, **self._options)
+            self._write_config(folder, **self._options)
         else:
-            write_config(folder, database=database, **self._options)
+            self._write_config(folder, database=database, **self._options)
 
     def remove(self) -> None:
         """Forget the template."""

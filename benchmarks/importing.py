@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Section, at_most, say
+from benchmarks.processes import memory_of
 from benchmarks.services import email, open_app, person, write_config
 from onward.contacts.importing import ImportSummary, import_contacts
 from onward.delivery.queue import BACKFILL
@@ -42,16 +43,12 @@ def write_csv(path: Path, rows: int) -> None:
 
 def resident_mb() -> tuple[float, float]:
     """Return what this process holds now, and the most it ever held."""
-    status = Path("/proc/self/status")
-    if not status.is_file():  # only the peak is known, on macOS in bytes
+    found = memory_of("self")
+    if found is None:  # only the peak is known, on macOS in bytes
         unit = 1e6 if sys.platform == "darwin" else 1e3
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         return most, most
-    # Not `ru_maxrss`: a child starts with its parent's.
-    found = dict(
-        line.split(":", 1) for line in status.read_text().splitlines() if ":" in line
-    )
-    return tuple(int(found[name].split()[0]) / 1e3 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+    return found
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Two small integrations for the dummy server, and an Onward that uses them."""
+"""Small integrations for the dummy server, and an Onward that uses them."""
 
 from __future__ import annotations
 
@@ -119,8 +119,16 @@ class ThreeCalls(_ToDummy):
             yield item.delivered(own, on_segment=remote_id in on_list)
 
 
+class OneAtATime(OnePost):
+    """The same, and never two batches of one connection at once."""
+
+    key = "oneatatime"
+    title = "One POST at a time"
+    in_flight = 1
+
+
 def plugins() -> Plugins:
-    """Return the installed plugins and these two."""
+    """Return the installed plugins and these three."""
     found = load_plugins()
     add_plugin(found, "benchmarks", "benchmarks", sys.modules[__name__])
     return found
