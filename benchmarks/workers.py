@@ -10,8 +10,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -173,6 +173,12 @@ def write_many(folder: Path, *, integration: str, url: str, database: str) -> No
     path.write_text(head + "\n".join([*tables, rule]), encoding="utf-8")
 
 
+@contextmanager
+def _stage() -> Iterator[tuple[Path, Dummy]]:
+    with tempfile.TemporaryDirectory(prefix="onward-bench-") as name, Dummy() as dummy:
+        yield Path(name), dummy
+
+
 def measure(rows: int, runs: int, server: Postgres) -> Section:
     """Compare one worker with the bare loop, with both engines and services."""
     section = Section(
@@ -188,12 +194,9 @@ def measure(rows: int, runs: int, server: Postgres) -> Section:
             "",
         ),
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="onward-bench-") as folder,
-        Dummy() as dummy,
-    ):
+    with _stage() as (folder, dummy):
         for integration in (OnePost, ThreeCalls):
-            store = Store(Path(folder), rows, server)
+            store = Store(folder, rows, server)
             store.fill(integration.key, dummy.url(LATENCY_MS))
             recorder = Recorder()
             deliver(store, rows, [], recorder)
@@ -246,12 +249,9 @@ def measure_many(batches: int, runs: int, server: Postgres) -> Section:
             "",
         ),
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="onward-bench-") as folder,
-        Dummy() as dummy,
-    ):
+    with _stage() as (folder, dummy):
         say(f"  {WORKERS} workers and one, {MANY} connections, {SLOW_MS} ms")
-        store = Store(Path(folder), batches * BATCH, server, write_many)
+        store = Store(folder, batches * BATCH, server, write_many)
         store.fill(OneAtATime.key, dummy.url(SLOW_MS))
         alone = Fleet(store, rows, server)
         several = Fleet(store, rows, server, workers=WORKERS)
