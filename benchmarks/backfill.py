@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, redirect_stderr
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -55,24 +54,12 @@ FILL = ("contacts", "import", "contacts.csv")
 APPLY = ("triggers", "apply", "hot")
 DELIVER = ("deliver", "--until-empty")
 STEPS = {"filling": FILL, "applying": APPLY, "delivering": DELIVER}
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one step of one size cost, its start and end taken off.
-
-    Args:
-        seconds, cpu: of all its contacts.
-    """
-
-    size: int
-    used: Used
-    seconds: float
-    cpu: float
-
-    def each(self, seconds: float) -> float:
-        """Return the microseconds a contact."""
-        return seconds / self.size * 1e6
+# What it shows first of its progress, and first of its result.
+MARKS = {
+    "filling": ("importing", "taken:"),
+    "applying": ("applying", "fired for"),
+    "delivering": ("delivering", "delivered delivered"),
+}
 
 
 def prepare(folder: Path, url: str, size: int, lease_s: int = 60) -> None:
@@ -91,9 +78,10 @@ def prepare(folder: Path, url: str, size: int, lease_s: int = 60) -> None:
     app.close()
 
 
-def call(folder: Path, *words: str) -> Used:
-    """Run a command that must succeed."""
-    used = run(folder, *words)
+def call(folder: Path, step: str) -> Used:
+    """Do a step, which must succeed."""
+    begins, ends = MARKS[step]
+    used = run(folder, *STEPS[step], begins=begins, ends=ends)
     assert used.code == 0, used.said
     return used
 
@@ -108,38 +96,16 @@ def count(folder: Path) -> tuple[int, int, int]:
     return found
 
 
-def once(url: str, size: int, idle: dict[str, tuple[float, float]]) -> dict[str, Cost]:
-    """Fill, apply and deliver one size; return step -> what it cost.
-
-    Args:
-        idle: step -> seconds and those of processor, when there is nothing to do.
-    """
-    costs: dict[str, Cost] = {}
+def once(url: str, size: int) -> dict[str, Used]:
+    """Fill, apply and deliver one size; return step -> what it took."""
+    found: dict[str, Used] = {}
     with tempfile.TemporaryDirectory(prefix="onward-bench-") as name:
         folder = Path(name)
         prepare(folder, url, size)
-        for step, words in STEPS.items():
-            used = call(folder, *words)
-            seconds, cpu = idle[step]
-            costs[step] = Cost(size, used, used.seconds - seconds, used.cpu - cpu)
+        for step in STEPS:
+            used = found[step] = call(folder, step)
             say(f"    {size:,}, {step}: {used.seconds:.1f} s, {used.cpu:.1f} s of CPU")
         assert count(folder) == (size, size, size), count(folder)
-    return costs
-
-
-def idle_costs(url: str, runs: int) -> dict[str, tuple[float, float]]:
-    """Return what each step takes when there is nobody: seconds, and of processor."""
-    with tempfile.TemporaryDirectory(prefix="onward-bench-") as name:
-        folder = Path(name)
-        prepare(folder, url, 0)
-        found: dict[str, tuple[float, float]] = {}
-        for step, words in STEPS.items():
-            # The import refuses an empty file, but has started like any other.
-            seen = [run(folder, *words) for _ in range(runs)]
-            found[step] = (
-                statistics.median(used.seconds for used in seen),
-                statistics.median(used.cpu for used in seen),
-            )
     return found
 
 
@@ -147,17 +113,15 @@ def measure(sizes: Sequence[int], runs: int) -> tuple[Section, Section]:
     """Compare the sizes; the smallest one is measured several times."""
     with Dummy() as dummy:
         url = dummy.url(0)
-        say("  nobody")
-        idle = idle_costs(url, runs)
-        found: dict[int, list[dict[str, Cost]]] = {}
+        found: dict[int, list[dict[str, Used]]] = {}
         for size in sizes:
             say(f"  {size:,} contacts")
             times = runs if size == sizes[0] else 1
-            found[size] = [once(url, size, idle) for _ in range(times)]
+            found[size] = [once(url, size) for _ in range(times)]
     return _costs(found, runs), _memory(found)
 
 
-def _costs(found: dict[int, list[dict[str, Cost]]], runs: int) -> Section:
+def _costs(found: dict[int, list[dict[str, Used]]], runs: int) -> Section:
     section = Section(
         "Back-filling a point trigger, SQLite: cost per contact",
         (
@@ -176,8 +140,8 @@ def _costs(found: dict[int, list[dict[str, Cost]]], runs: int) -> Section:
     for step in STEPS:
         first: tuple[float, float] | None = None
         for size, costs in found.items():
-            times = [cost[step].each(cost[step].seconds) for cost in costs]
-            cpus = [cost[step].each(cost[step].cpu) for cost in costs]
+            times = [cost[step].seconds / size * 1e6 for cost in costs]
+            cpus = [cost[step].cpu / size * 1e6 for cost in costs]
             each, cpu = statistics.median(times), statistics.median(cpus)
             several = f" (spread {spread(times):.0%})" if len(times) > 1 else ""
             busy = f" (spread {spread(cpus):.0%})" if len(cpus) > 1 else ""
@@ -193,7 +157,8 @@ def _costs(found: dict[int, list[dict[str, Cost]]], runs: int) -> Section:
             if first is None:
                 first = each, cpu
             else:
-                by_time, by_cpu = each / first[0], cpu / first[1]
+                # Without `/proc` nobody knows the processor's time.
+                by_time, by_cpu = each / first[0], cpu / (first[1] or 1.0)
                 row[4], row[6] = f"{by_time:.2f}", f"{by_cpu:.2f}"
                 if step != "filling":
                     row[7] = f"{MOST_TIMES}"
@@ -203,22 +168,23 @@ def _costs(found: dict[int, list[dict[str, Cost]]], runs: int) -> Section:
     section.notes.append(
         "`onward contacts import`, `onward triggers apply` and `onward deliver "
         "--until-empty` as processes on a terminal, their progress drawn; batches of "
-        f"{BATCH}, {IN_FLIGHT} in flight, to a server that answers at once. What the "
-        "same command takes when there is nobody is taken off. CPU is the processor "
-        "time of the process; on a busy machine it changes less than the time does. "
-        f"The smallest size {runs} times, the others once. Filling has no promise."
+        f"{BATCH}, {IN_FLIGHT} in flight, to a server that answers at once. From the "
+        "moment a process first draws its progress to its result, so without its start "
+        "and its end. CPU is the processor time of the process; on a busy machine it "
+        f"changes less than the time does. The smallest size {runs} times, the others "
+        "once. Filling has no promise."
     )
     return section
 
 
-def _memory(found: dict[int, list[dict[str, Cost]]]) -> Section:
+def _memory(found: dict[int, list[dict[str, Used]]]) -> Section:
     section = Section(
         "Back-filling a point trigger, SQLite: memory of each process",
         ("step", "contacts", "MB at 10 %, 50 %, 100 %", "peak", "at most", ""),
     )
     for step in STEPS:
         for size, costs in found.items():
-            used = max((cost[step].used for cost in costs), key=lambda one: one.peak)
+            used = max((cost[step] for cost in costs), key=lambda one: one.peak)
             section.rows.append(
                 (
                     step,
@@ -284,7 +250,7 @@ def measure_killed(size: int = KILLED_SIZE) -> Section:
     ):
         folder = Path(name)
         prepare(folder, f"{http.url}/0", size, LEASE_S)
-        call(folder, *FILL)
+        call(folder, "filling")
         kill(folder, APPLY, lambda: count(folder)[0] >= least)
         applied = count(folder)
         applying = finish(folder, APPLY)

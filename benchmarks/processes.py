@@ -35,10 +35,11 @@ def register_integrations(register):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one process needed, from its start to its end.
+    """What one process needed for its work.
 
     Args:
-        cpu: seconds of processor.
+        seconds: between the two marks.
+        cpu: of them, seconds of processor.
         resident: MB when 10, 50 and 100 % of its time were over; empty where the
             system does not tell.
         peak: MB, the most it ever held.
@@ -106,14 +107,21 @@ def start(folder: Path, *words: str, terminal: int) -> subprocess.Popen[bytes]:
     )
 
 
-def run(folder: Path, *words: str) -> Used:
-    """Run `onward` to its end, on a terminal of its own, so that it shows how far."""
+def run(folder: Path, *words: str, begins: str = "", ends: str = "") -> Used:
+    """Run `onward` to its end, on a terminal of its own, so that it shows how far.
+
+    Args:
+        begins: what it writes when its work begins, after its start; "" = at once.
+        ends: what it writes when its work is done, before its end.
+    """
     ours, its = pty.openpty()
     samples: list[float] = []
     peak, said = 0.0, bytearray()
-    started = time.perf_counter()
     process = start(folder, *words, terminal=its)
     os.close(its)
+    # (moment, seconds of processor) of each mark.
+    marks: list[tuple[float, float]] = []
+    wanted = [begins, ends]
     due = 0.0
     while True:
         ready, _, _ = select.select([ours], [], [], SAMPLE_S)
@@ -126,24 +134,28 @@ def run(folder: Path, *words: str) -> Used:
                 break
             # The end of it is enough.
             said[:] = (said + part)[-100_000:]
+        while len(marks) < len(wanted) and wanted[len(marks)].encode() in said:
+            marks.append((time.perf_counter(), cpu_of(process.pid)))
         now = time.perf_counter()
         if now >= due and (found := memory_of(process.pid)) is not None:
             due = now + SAMPLE_S
             samples.append(found[0])
             peak = found[1]
     _, status, usage = os.wait4(process.pid, 0)
-    took = time.perf_counter() - started
     os.close(ours)
     process.returncode = os.waitstatus_to_exitcode(status)
     if not samples:  # only the peak is known, on macOS in bytes
         peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    text = said.decode(errors="replace")
+    assert len(marks) == len(wanted) or process.returncode, text
+    first, last = marks if len(marks) == len(wanted) else ((0.0, 0.0),) * 2
     return Used(
         process.returncode,
-        took,
-        usage.ru_utime + usage.ru_stime,
+        last[0] - first[0],
+        last[1] - first[1],
         tuple(samples[int(share * (len(samples) - 1))] for share in SHARES if samples),
         peak,
-        said.decode(errors="replace"),
+        text,
     )
 
 
