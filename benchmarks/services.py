@@ -125,6 +125,8 @@ class OneAtATime(OnePost):
     key = "oneatatime"
     title = "One POST at a time"
     in_flight = 1
+    # Small: whether workers add up is asked, not how much two cores can do.
+    batch_size = 10
 
 
 def plugins() -> Plugins:

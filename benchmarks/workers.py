@@ -234,10 +234,11 @@ def measure(rows: int, runs: int, server: Postgres) -> Section:
 
 def measure_many(batches: int, runs: int, server: Postgres) -> Section:
     """Compare three workers with one, over many connections."""
-    rows = batches * BATCH * MANY
+    each = batches * OneAtATime.batch_size
+    rows = each * MANY
     section = Section(
-        f"{WORKERS} workers and one, {MANY} connections of {batches * BATCH:,} queued "
-        "contacts each, PostgreSQL",
+        f"{WORKERS} workers and one, {MANY} connections of {each:,} queued contacts "
+        "each, PostgreSQL",
         (
             "service",
             f"{WORKERS} workers",
@@ -251,7 +252,7 @@ def measure_many(batches: int, runs: int, server: Postgres) -> Section:
     )
     with _stage() as (folder, dummy):
         say(f"  {WORKERS} workers and one, {MANY} connections, {SLOW_MS} ms")
-        store = Store(folder, batches * BATCH, server, write_many)
+        store = Store(folder, each, server, write_many)
         store.fill(OneAtATime.key, dummy.url(SLOW_MS))
         alone = Fleet(store, rows, server)
         several = Fleet(store, rows, server, workers=WORKERS)
@@ -273,10 +274,12 @@ def measure_many(batches: int, runs: int, server: Postgres) -> Section:
         )
     )
     section.notes.append(
-        f"Rows a second, batches of {BATCH}, one request of a connection at a time; "
-        "the engine is the embedded one, as wide as it is by default (4 connections "
-        "at once in each worker). All connections are paused until all workers run "
-        "and listen, then resumed one after the other."
+        f"Rows a second, batches of {OneAtATime.batch_size}, one request of a "
+        "connection at a time; the engine is the embedded one, as wide as it is by "
+        "default (4 connections at once in each worker). All connections are paused "
+        "until all workers run and listen, then resumed one after the other. The "
+        "batches are small so that the service's time decides: with 100 a batch three "
+        "workers, PostgreSQL and the server want more than two cores."
     )
     return section
 
