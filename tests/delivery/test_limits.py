@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from onward import Account, Api, Integration, Item, Outcome, RemoteSegment
-from onward.connections.state import State, named, rest
+from onward.connections.state import State, named, pause, rest
 from onward.delivery.queue import BACKFILL, LIVE, Wish, enqueue
+from onward.delivery.work import count_due
 from onward.speed import read_slowed
 from onward.testing import TestApp
 from onward.testing.pool import Pool
@@ -134,6 +135,20 @@ def test_too_fast_is_said_to_all_of_a_rate_key(
     assert [state.rest_step for state in both(two)] == [0, 0]
     two.clock.tick(timedelta(hours=1))
     assert share(two, other) == 1
+
+
+def test_what_is_due_is_counted(two: TestApp) -> None:
+    """What waits for later, or on a paused connection, is not there to be sent now."""
+    queue(two, "acme", 3)
+    queue(two, "acme", 2, BACKFILL)
+    queue(two, "other", 4)
+    _acme, other = both(two)
+    with two.runtime.database.write() as transaction:
+        assert count_due(transaction, two.clock.now) == 9
+        assert count_due(transaction, two.clock.now - SECOND) == 0
+    pause(two.runtime, other.id, "manual", "holiday")
+    with two.runtime.database.read() as transaction:
+        assert count_due(transaction, two.clock.now) == 5
 
 
 def test_rests_far_apart_are_not_one(two: TestApp) -> None:

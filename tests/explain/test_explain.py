@@ -24,7 +24,12 @@ from onward.contacts.showing import show_contact
 from onward.database import Database
 from onward.delivery.lease import held_until
 from onward.delivery.listing import Wanted, list_deliveries, show_delivery
-from onward.delivery.work import connections_with_work, count_visitors, next_at
+from onward.delivery.work import (
+    connections_with_work,
+    count_due,
+    count_visitors,
+    next_at,
+)
 from onward.doctor import examine
 from onward.events.apply import apply_trigger, cancel_trigger
 from onward.events.points import count_fired
@@ -205,6 +210,7 @@ class Person:
                 list(list_deliveries(transaction, wanted))
             show_delivery(transaction, 1)
             list_connections(transaction)
+            count_due(transaction, app.clock.now)
             count_visitors(transaction)
             count_fired(transaction, app.config.point_triggers)
         for who in ("p1@shop.example", "1"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.cli.opening import logging_to_stderr, open_app, options_of, with_options
-from onward.cli.printing import cell, note, progress, say
+from onward.cli.printing import cell, note, progress, progressing, say
 from onward.cli.quota import waiting_lines
 from onward.cli.running import (
     close_within,
@@ -138,10 +138,15 @@ def deliver(
     Told to stop, it ends what is being sent and returns the rest. Once a day it also
     removes what is older than [retention] says: where cron calls it nobody else does.
     """
+    from onward.delivery.work import count_due
     from onward.pruning import prune_daily
 
     with open_app(ctx, log_format, log_level) as app, ending_well() as stop:
-        with progress("delivering") as advance:
+        total = None
+        if progressing():
+            with app.runtime.database.read() as transaction:
+                total = count_due(transaction, app.runtime.clock())
+        with progress("delivering", total) as advance:
             done = app.deliver(
                 until_empty=until_empty, on_progress=advance, stopping=stop.came
             )

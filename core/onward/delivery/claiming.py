@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Executable,
     and_,
+    any_,
     bindparam,
     false,
+    func,
     literal_column,
     select,
     update,
@@ -78,36 +82,50 @@ _NEXT_SEGMENT = (
     .order_by(pushes.c.priority, pushes.c.due_at, pushes.c.id)
     .limit(1)
 )
-_CLAIM = (
-    update(pushes)
+_FIRST = (
+    select(pushes.c.id)
     .where(
-        WAITING,
-        # Another process may have given it another one since it was found.
+        pushes.c.connection_id == bindparam("of"),
         pushes.c.segment == bindparam("to"),
-        pushes.c.id.in_(
-            select(pushes.c.id)
-            .where(
-                pushes.c.connection_id == bindparam("of"),
-                pushes.c.segment == bindparam("to"),
-                WAITING,
-                pushes.c.due_at <= bindparam("moment"),
-                pushes.c.priority <= bindparam("most"),
-            )
-            .order_by(pushes.c.priority, pushes.c.due_at, pushes.c.id)
-            .limit(bindparam("size"))
-        ),
+        WAITING,
+        pushes.c.due_at <= bindparam("moment"),
+        pushes.c.priority <= bindparam("most"),
     )
-    .values(state="sending", fence=bindparam("mine"), again=false())
-    .returning(
-        pushes.c.id,
-        pushes.c.contact_id,
-        pushes.c.sent_at,
-        pushes.c.tries,
-        pushes.c.force,
-        pushes.c.priority,
-        pushes.c.map_version,
-    )
+    .order_by(pushes.c.priority, pushes.c.due_at, pushes.c.id)
+    .limit(bindparam("size"))
 )
+
+
+def _claim_those(found: ColumnElement[bool]) -> Executable:
+    return (
+        update(pushes)
+        .where(
+            WAITING,
+            # Another process may have given it another one since it was found.
+            pushes.c.segment == bindparam("to"),
+            found,
+        )
+        .values(state="sending", fence=bindparam("mine"), again=false())
+        .returning(
+            pushes.c.id,
+            pushes.c.contact_id,
+            pushes.c.sent_at,
+            pushes.c.tries,
+            pushes.c.force,
+            pushes.c.priority,
+            pushes.c.map_version,
+        )
+    )
+
+
+# PostgreSQL plans `IN (SELECT …)` as a join with all that waits, without statistics
+# even once for each row of it; a list that is made first is looked up.
+_CLAIM = {
+    "sqlite": _claim_those(pushes.c.id.in_(_FIRST)),
+    "postgresql": _claim_those(
+        pushes.c.id == any_(func.array(_FIRST.scalar_subquery()))
+    ),
+}
 _MARK_SENT = ForEach(
     lambda among: (
         update(pushes)
@@ -212,7 +230,7 @@ def claim(
         "size": size,
         "most": most,
     }
-    rows = connection.execute(_CLAIM, given).all()
+    rows = connection.execute(_CLAIM[connection.dialect.name], given).all()
     return sorted((Claimed(*row) for row in rows), key=lambda row: row.id)
 
 

@@ -97,17 +97,18 @@ _NEXT = select(
     _first_due(BACKFILL),
 ).where(connections.c.paused_code == "")
 # Those that wait for an address have no due time; few connections, two ranges each.
+_EITHER = pushes.c.priority.in_([literal_column(str(one)) for one in (LIVE, BACKFILL)])
 _NO_ADDRESS = select(
     connections.c.id,
     select(func.count())
-    .where(
-        *_MINE,
-        pushes.c.priority.in_([literal_column(str(one)) for one in (LIVE, BACKFILL)]),
-        pushes.c.due_at.is_(None),
-    )
+    .where(*_MINE, _EITHER, pushes.c.due_at.is_(None))
     .scalar_subquery()
     .label("visitors"),
 )
+_TO_SEND = select(
+    connections.c.id,
+    select(func.count()).where(*_MINE, _EITHER, _DUE_NOW).scalar_subquery(),
+).where(connections.c.paused_code == "")
 
 
 @dataclass(slots=True)
@@ -170,6 +171,12 @@ def next_at(transaction: Transaction) -> datetime | None:
 def count_visitors(transaction: Transaction) -> int:
     """Count the rows that have no due time until somebody says who they are."""
     return sum(visitors for _, visitors in transaction.execute(_NO_ADDRESS))
+
+
+def count_due(transaction: Transaction, now: datetime) -> int:
+    """Count the rows that are due on connections that are not paused."""
+    found = transaction.execute(_TO_SEND, {"moment": now})
+    return sum(count for _, count in found)
 
 
 def deliver(
