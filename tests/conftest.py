@@ -69,9 +69,12 @@ BY_NIGHT = (
     "test_replay_bulk.py::test_memory_is_flat",
     "test_alerts_telling.py::test_a_receiver_that_is_away_is_tried_again[postgres]",
     "test_cli_processes.py::test_a_simulator_says_how_to_reach_it",
+    "test_cli_processes.py::test_a_worker_delivers_until_it_is_stopped[2]",
+    "test_cli_replay.py::test_on_a_terminal_it_asks",
     "test_cli_stopping.py::test_a_second_signal_exits_at_once",
     "test_contacts_importing.py::test_memory_does_not_grow_with_the_file",
     "test_contacts_importing.py::test_the_example_is_taken_as_its_maker_meant_it[postg",
+    "test_contract.py::test_a_killed_worker_is_followed_when_its_lease_ends[cluster",
     "test_contract.py::test_a_killed_worker_is_followed_when_its_lease_ends[embedded-s",
     "test_contract.py::test_two_processes_deliver_each_once[embedded-sqlite",
     "test_contract.py::test_two_processes_deliver_each_once[loop",
@@ -80,17 +83,19 @@ BY_NIGHT = (
     "test_costs.py::test_thousand_new_contacts[first",
     "test_costs.py::test_thousand_new_contacts[literal",
     "test_crashes.py::test_killed_at[sqlite-after_answer]",
+    "test_crashes.py::test_killed_at[sqlite-after_request]",
     "test_events_apply.py::test_memory_is_flat",
     "test_limits.py::test_the_speed_of_a_slower_service_is_found",
     "test_house.py::test_wheel_and_sdist_are_complete",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[10]",
+    "test_limiter.py::test_a_service_that_allows_less_than_it_says[20]",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[30]",
 )
 # Of these, whose cases are drawn from a product, every so many-th is played by day.
 BY_TURNS = {
     "test_combinations_of_the_five": 3,
-    "test_every_pair_of_readings": 2,
-    "test_fault_in_each_call": 2,
+    "test_every_pair_of_readings": 3,
+    "test_fault_in_each_call": 3,
 }
 # What differs between databases there is the point of them.
 EACH_ON_POSTGRES = ("engine", "explain", "reliability")

@@ -114,7 +114,11 @@ def work(app: TestApp, sim: Simulator, emails: list[str], faults: Any) -> None:
 
 
 @given(ADDRESSES, FAULTS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=settings().max_examples // 6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 def test_no_log_line_holds_an_address_or_a_secret(
     emails: list[str], faults: list[dict[str, Any]]
 ) -> None:
