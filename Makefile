@@ -3,7 +3,7 @@
 # changes.
 #
 #   make demo     the main job in front of your eyes, about a minute
-#   make test     every test, PostgreSQL included; of some, every second case
+#   make test     every test, PostgreSQL included; of some, not every case
 #   make quick    the tests without the slow ones and PostgreSQL, under a minute
 #   make check    formatting, lint and types, as CI checks them
 #   make bench    the figures of benchmarks/
