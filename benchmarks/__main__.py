@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import time
@@ -25,6 +26,7 @@ from benchmarks import (
 )
 from benchmarks.measure import Section, say, surroundings
 from benchmarks.postgres import Postgres
+from onward.cli import COLLECT
 
 HERE = Path(__file__).parent
 
@@ -127,6 +129,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")
+    gc.set_threshold(*COLLECT)  # as in a process of the command line
     text = "# Results\n\nWritten by `python -m benchmarks`; see `README.md`.\n\n"
     text += "\n".join(surroundings()) + "\n"
     started = time.monotonic()

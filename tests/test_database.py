@@ -10,10 +10,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import bindparam, insert, select, text, update
+from freezegun import freeze_time
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from onward.database import REPEATS, Database
+from onward.among import ForEach
+from onward.database import PAUSE, REPEATS, Database
 from onward.errors import ConfigError, Repeat
 from onward.migrate import upgrade
 from onward.models import Event, Identity, Lease, Setting, table
@@ -355,6 +359,42 @@ def test_among_finds_any_number(database: Database) -> None:
         assert find(connection, [], "email") == []
 
 
+# Texts both databases keep: no NUL, no half of a character.
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+ODD = {"", '"', "\\", '\\"', "{,}", "NULL", " ä\n", "a,b", "%s", "it's", "\u2028"}
+
+
+def test_texts_come_back_as_they_were(database: Database) -> None:
+    """Whatever a text is made of, it is written, found and read unchanged."""
+    add = Rows(lambda insert: insert(identities), list(identities.c))
+    find = Among(
+        select(identities.c.value).where(
+            identities.c.value.in_(bindparam("among", expanding=True))
+        )
+    )
+    each = ForEach(
+        lambda among: select(identities.c.value).where(
+            among(identities.c.value, "texts")
+        )
+    )
+
+    @given(st.sets(TEXTS))
+    @example(ODD)
+    def check(values: set[str]) -> None:
+        with database.write() as connection:
+            connection.execute(delete(identities))
+            if values:
+                add(connection, [("email", value, 1) for value in values])
+            asked = [*values, "somebody else"]
+            found = connection.execute(each(connection), {"texts": asked}).scalars()
+            assert set(found) == values
+            assert {value for (value,) in find(connection, asked)} == values
+
+    check()
+
+
 # -- forks and addresses
 
 
@@ -473,6 +513,55 @@ def test_transaction_that_lost_its_connection_is_repeated(postgres_url: str) -> 
     with database.read() as connection:
         assert names(connection) == ["kept"]
     database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("lasting", [True, False])
+def test_connections_that_died_in_a_pause_are_made_anew(
+    postgres_url: str, *, lasting: bool
+) -> None:
+    """Nobody notices that the server closed what was idle for more than a second."""
+    database, other = Database(postgres_url), Database(postgres_url)
+
+    def who() -> int:
+        with database.write(lasting=lasting) as connection:
+            return int(connection.execute(WHO).scalar_one())
+
+    with freeze_time(NOW) as clock:
+        first = who()
+        assert who() == first
+        with other.read() as killing:
+            killing.execute(KILL, {"pid": first})
+        clock.tick(PAUSE)
+
+        second = who()
+
+        assert second != first
+        clock.tick(PAUSE)
+        assert who() == second
+    for opened in (database, other):
+        opened.close()
+
+
+@pytest.mark.postgres
+def test_connections_are_told_what_must_last(postgres_url: str) -> None:
+    """Only a transaction that need not be on the disk ends before it is."""
+    database = Database(postgres_url)
+
+    def asked(*, lasting: bool) -> str:
+        with database.write(lasting=lasting) as connection:
+            return str(connection.execute(text("SHOW synchronous_commit")).scalar())
+
+    assert asked(lasting=False) == "off"
+    assert asked(lasting=True) == asked_of_server(database)
+    database.close()
+
+
+def asked_of_server(database: Database) -> str:
+    """What a connection has that nobody told anything."""
+    raw = database.connect_alone()
+    with raw, raw.cursor() as cursor:
+        return str(cursor.execute("SHOW synchronous_commit").fetchone()[0])
 
 
 @pytest.mark.postgres

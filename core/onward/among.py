@@ -6,7 +6,7 @@ batch of 100 that takes longer than the query itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -25,12 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
+from onward.sql import to_array
+
 # A test of a column, and the name of the parameter that holds the values.
 Among = Callable[[Any, str], ColumnElement[bool]]
 
 
 class _Values(TypeDecorator[Any]):
-    """A list: an array on PostgreSQL, JSON on SQLite."""
+    """A list: an array on PostgreSQL, JSON on SQLite; both written as a text."""
 
     impl = Text
     cache_ok = True
@@ -44,10 +46,14 @@ class _Values(TypeDecorator[Any]):
             return dialect.type_descriptor(ARRAY(self.kind))
         return dialect.type_descriptor(Text())
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        if dialect.name == "postgresql":
-            return list(value)
-        return orjson.dumps(list(value)).decode()
+    def bind_processor(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, dialect: Dialect
+    ) -> Callable[[Any], str]:
+        return to_array if dialect.name == "postgresql" else _to_list
+
+
+def _to_list(values: Iterable[Any]) -> str:
+    return orjson.dumps(list(values)).decode()
 
 
 def _values(column: Any, name: str) -> Any:

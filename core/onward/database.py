@@ -17,8 +17,8 @@ from weakref import WeakSet
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from onward.errors import ConfigError, Repeat
 from onward.sql import to_json
@@ -31,9 +31,13 @@ REPEATABLE = {"40P01", "40001", "25P03"}
 REPEATS = 8
 # What a pooled connection to SQLite is told before the BEGIN of a writer.
 WRITES = "writes"
-NOT_LASTING = "SET LOCAL synchronous_commit TO off"
 # Seconds, at most, before the first of them; then twice as long each time.
 SHORT = 0.002
+# Seconds after which a pooled connection is asked whether it still works. One used
+# a moment ago does: asking it before each of a batch's transactions took as long as
+# a short statement, and the latest is always used first.
+PAUSE = 1.0
+USED_AT = "used_at"
 
 # Of libpq: seconds, and milliseconds for what was sent and not acknowledged.
 WIRE = {
@@ -83,7 +87,8 @@ class Database:
         self.url = url
         self.durability = durability
         self.patience = patience
-        self._engine: Engine | None = None
+        # Whether its transactions last → the engine.
+        self._engines: dict[bool, Engine] = {}
         self._new_locks()
         try:
             parsed = make_url(url)
@@ -116,12 +121,17 @@ class Database:
     @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
-        if self._engine is None:
+        return self._get(lasting=True)
+
+    def _get(self, *, lasting: bool) -> Engine:
+        found = self._engines.get(lasting)
+        if found is None:
             with self._opening:
-                if self._engine is None:
+                found = self._engines.get(lasting)
+                if found is None:
                     self._make_private()
-                    self._engine = self._open()
-        return self._engine
+                    found = self._engines[lasting] = self._open(lasting=lasting)
+        return found
 
     def _make_private(self) -> None:
         """Make a new file for its owner alone; SQLite would for all to read."""
@@ -130,7 +140,7 @@ class Database:
             with suppress(OSError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
 
-    def _open(self) -> Engine:
+    def _open(self, *, lasting: bool) -> Engine:
         options: dict[str, Any] = {
             "json_serializer": to_json,
             "json_deserializer": _loads,
@@ -146,13 +156,13 @@ class Database:
                 else {"pool_size": 20, "max_overflow": 20}
             )
         else:
-            options |= {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+            options |= {"pool_use_lifo": True, "pool_size": 10, "max_overflow": 20}
             options["connect_args"] = self._wire_args()
         engine = create_engine(self.url, **options)
         if self.is_sqlite:
             _prepare_sqlite(engine, full=self.durability == "power")
         else:
-            _prepare_server(engine, self.patience)
+            _prepare_server(engine, self.patience, lasting=lasting)
         return engine
 
     def _wire_args(self) -> dict[str, int]:
@@ -172,12 +182,12 @@ class Database:
                 next that is; only a crash of the server itself can undo it.
         """
         turn = self.turn if self.is_sqlite else nullcontext()
-        with turn, self.engine.connect() as connection:
+        # Connections of its own: telling one so each time takes as long as a claim.
+        engine = self._get(lasting=lasting or self.is_sqlite)
+        with turn, engine.connect() as connection:
             if self.is_sqlite:
                 connection.info[WRITES] = True
             with connection.begin():
-                if not lasting and not self.is_sqlite:
-                    connection.exec_driver_sql(NOT_LASTING)
                 yield connection
 
     @contextmanager
@@ -243,9 +253,9 @@ class Database:
             self._forget(close=False)
 
     def _forget(self, *, close: bool) -> None:
-        if self._engine is not None:
-            self._engine.dispose(close=close)
-        self._engine = None
+        engines, self._engines = self._engines, {}
+        for engine in engines.values():
+            engine.dispose(close=close)
 
 
 class _Fork:
@@ -294,15 +304,35 @@ def _use_wal(raw: Any) -> None:
             return
 
 
-def _prepare_server(engine: Engine, patience: timedelta) -> None:
+def _prepare_server(engine: Engine, patience: timedelta, *, lasting: bool) -> None:
     milliseconds = round(patience.total_seconds() * 1000)
 
     @event.listens_for(engine.pool, "connect")
     def set_up(raw: Any, record: object) -> None:
         cursor = raw.cursor()
         cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+        if not lasting:
+            cursor.execute("SET synchronous_commit = off")
         raw.commit()
         cursor.close()
+
+    @event.listens_for(engine.pool, "checkin")
+    def note(raw: Any, record: ConnectionPoolEntry) -> None:
+        record.info[USED_AT] = time.monotonic()
+
+    @event.listens_for(engine.pool, "checkout")
+    def ask(raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+        used_at = record.info.get(USED_AT)
+        if used_at is None or time.monotonic() - used_at < PAUSE:
+            return
+        driver: Any = engine.dialect.loaded_dbapi
+        try:
+            engine.dialect.do_ping(raw)
+        except driver.Error as error:
+            if not engine.dialect.is_disconnect(error, raw, None):
+                raise
+            # All that are older are made anew as well.
+            raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(engine: Engine, *, full: bool) -> None:

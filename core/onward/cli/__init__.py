@@ -6,6 +6,7 @@ not wait for a database and an HTTP client. Commands import what they need.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +16,10 @@ from onward.cli.arguments import arrange
 from onward.cli.printing import note
 from onward.errors import CredentialsRefused, OnwardError
 
+# Python looks for cycles after 700 new objects, which every batch of contacts makes
+# several times over: a tenth of the processor time of a delivery.
+COLLECT = (10_000, 20, 20)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status.
@@ -22,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 = it worked, 1 = it did not and one sentence says why, 2 = it was called
     wrongly.
     """
+    if argv is None:  # the process is ours
+        gc.set_threshold(*COLLECT)
     command, groups = _commands()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:

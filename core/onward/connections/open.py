@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -336,9 +336,15 @@ def open_connection(runtime: Runtime, state: State) -> Opened:
         return opened
 
 
-def known_contact_fields(runtime: Runtime) -> dict[str, ContactField]:
-    """Return every field a map may name."""
-    return {**STANDARD_FIELDS, **DERIVED_FIELDS, **custom_fields(runtime)}
+def known_contact_fields(
+    runtime: Runtime, stored: Mapping[str, ContactField] | None = None
+) -> dict[str, ContactField]:
+    """Return every field a map may name.
+
+    Args:
+        stored: see `custom_fields`.
+    """
+    return {**STANDARD_FIELDS, **DERIVED_FIELDS, **custom_fields(runtime, stored)}
 
 
 def read_map(runtime: Runtime, state: State) -> FieldMap:
@@ -361,11 +367,19 @@ def read_map(runtime: Runtime, state: State) -> FieldMap:
     return FieldMap.load(file)
 
 
-def bind_map(runtime: Runtime, state: State) -> tuple[FieldMap, BoundMap]:
+def bind_map(
+    runtime: Runtime,
+    state: State,
+    stored: Mapping[str, ContactField] | None = None,
+) -> tuple[FieldMap, BoundMap]:
     """Return the map of a connection, checked against the account's real fields.
+
+    Args:
+        stored: see `custom_fields`.
 
     Raises:
         FieldMapError: it names what the account does not have.
     """
     read = read_map(runtime, state)
-    return read, read.bind(state.remote_fields, known_contact_fields(runtime))
+    fields = known_contact_fields(runtime, stored)
+    return read, read.bind(state.remote_fields, fields)

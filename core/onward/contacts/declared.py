@@ -29,11 +29,14 @@ class CustomFields(Mapping[str, ContactField]):
     """
 
     def __init__(
-        self, configured: Mapping[str, ContactField], database: Database
+        self,
+        configured: Mapping[str, ContactField],
+        database: Database,
+        stored: Mapping[str, ContactField] | None = None,
     ) -> None:
         self._configured = configured
         self._database = database
-        self._stored: dict[str, ContactField] | None = None
+        self._stored = stored
 
     def __getitem__(self, name: str) -> ContactField:
         found = self._configured.get(name)
@@ -45,16 +48,22 @@ class CustomFields(Mapping[str, ContactField]):
     def __len__(self) -> int:
         return len({**self._load(), **self._configured})
 
-    def _load(self) -> dict[str, ContactField]:
+    def _load(self) -> Mapping[str, ContactField]:
         if self._stored is None:
             with self._database.read() as transaction:
                 self._stored = read_fields(transaction)
         return self._stored
 
 
-def custom_fields(runtime: Runtime) -> CustomFields:
-    """Return the custom fields of now; where both declare one, the file wins."""
-    return CustomFields(runtime.config.contact_fields, runtime.database)
+def custom_fields(
+    runtime: Runtime, stored: Mapping[str, ContactField] | None = None
+) -> CustomFields:
+    """Return the custom fields of now; where both declare one, the file wins.
+
+    Args:
+        stored: what `read_fields` found, where it was asked already.
+    """
+    return CustomFields(runtime.config.contact_fields, runtime.database, stored)
 
 
 def read_fields(transaction: Transaction) -> dict[str, ContactField]:

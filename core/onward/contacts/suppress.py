@@ -177,6 +177,8 @@ def add_suppressions(
 
 def find_survivors(connection: Connection, ids: Collection[int]) -> dict[int, int]:
     """Return merged contact → whom it was merged into, of those that were."""
+    if not ids:
+        return {}
     found = connection.execute(_SURVIVORS(connection), {"ids": sorted(ids)})
     return {row.id: row.merged_into for row in found}
 

@@ -121,8 +121,8 @@ class Batches:
         self._ahead = 1
         self._may_grow = opened.in_flight > 1
         self._reread = False
-        self._names: dict[str, str] = {}
-        self._read_names()
+        # Id of a remote segment → its name; read with the first claim.
+        self._names: dict[str, str] | None = None
 
     def next(self, in_flight: int) -> Sending | Stop | None:
         """Return the next batch, why there is none now, or None: nothing is due.
@@ -213,6 +213,8 @@ class Batches:
             code, why = what_stops(transaction, of, seen, now)
             if code:
                 return Stop("turn", code, why)  # the next drain opens it anew
+            if self._names is None:
+                self._names = _names(transaction, of)
             found: tuple[str, int] | None = (kept.segment, kept.priority)
             if not kept.ready:
                 found = next_segment(transaction, self._state.id, now)
@@ -227,9 +229,13 @@ class Batches:
                 return Stop("limit", "out_of_calls", why, pause)
             return _Begun(*found, room, self._claim(transaction, *found, room))
 
-        # A claim that a crash of the server undoes is missed before anything leaves:
-        # that these rows left is noted first, and lasts.
-        begun = self._runtime.database.run(work, lasting=False)
+        if room <= 0:  # what was kept fills a batch
+            with self._runtime.database.read() as transaction:
+                begun = work(transaction)
+        else:
+            # A claim that a crash of the server undoes is missed before anything
+            # leaves: that these rows left is noted first, and lasts.
+            begun = self._runtime.database.run(work, lasting=False)
         if isinstance(begun, _Begun) and not self._may_keep(begun.rows):
             return None
         return begun
@@ -260,18 +266,13 @@ class Batches:
             return Stop("turn", "changed", error.message)
         except (ServiceError, ConfigError, PluginError) as error:
             return stop_for(error, self._state.integration, self._opened.redactor)
-        self._read_names()
+        self._names = None
         return None
-
-    def _read_names(self) -> None:
-        with self._runtime.database.read() as transaction:
-            known = read_segments(transaction, self._state.id)
-        self._names = {id_: name for id_, name, _ in known}
 
     def _segment(self, segment: str) -> RemoteSegment | None:
         if not segment:
             return None
-        return RemoteSegment(segment, self._names.get(segment, segment))
+        return RemoteSegment(segment, (self._names or {}).get(segment, segment))
 
     def _api(self, *, live: bool) -> Api:
         return Api(self._wires[live], self._opened.memory, self._opened.index)
@@ -368,6 +369,10 @@ class Batches:
         )
         back.run(doubtful)
         return back
+
+
+def _names(transaction: Transaction, connection_id: int) -> dict[str, str]:
+    return {id_: name for id_, name, _ in read_segments(transaction, connection_id)}
 
 
 def _within_bytes(ready: list[Ready], most: int) -> list[Ready]:

@@ -57,8 +57,8 @@ _OF_THE_DEAD = and_(
     pushes.c.fence < bindparam("mine"),
 )
 _LEFT = (
-    select(pushes.c.contact_id, pushes.c.segment)
-    .where(_OF_THE_DEAD, pushes.c.sent_at.is_not(None))
+    select(pushes.c.contact_id, pushes.c.segment, pushes.c.sent_at)
+    .where(_OF_THE_DEAD)
     .order_by(pushes.c.id)
     .with_for_update()
 )
@@ -181,8 +181,12 @@ def adopt(connection: Connection, connection_id: int, fence: int, now: datetime)
     What is known of their contacts is in doubt, for their other rows as well.
     """
     given = {"of": connection_id, "mine": fence}
-    found = connection.execute(_LEFT, given)
-    left: list[tuple[int, str]] = [(row.contact_id, row.segment) for row in found]
+    found = connection.execute(_LEFT, given).all()
+    if not found:
+        return 0
+    left: list[tuple[int, str]] = [
+        (row.contact_id, row.segment) for row in found if row.sent_at is not None
+    ]
     survivors = find_survivors(connection, {contact for contact, _ in left})
     doubtful = ((survivors.get(one, one), segment) for one, segment in left)
     remote.doubt(connection, connection_id, doubtful, now)

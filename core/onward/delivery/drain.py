@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ from onward.connections.state import (
     what_stops,
 )
 from onward.connections.verify import is_fresh, verify_connection, verify_or_pause
+from onward.contacts.declared import read_fields
+from onward.contacts.fields import ContactField
 from onward.contract import RemoteSegment
 from onward.delivery import trail
 from onward.delivery.alerting import (
@@ -45,7 +47,7 @@ from onward.delivery.alerting import (
 )
 from onward.delivery.batches import STALE, Batches
 from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
-from onward.delivery.lease import Held, held_until, take
+from onward.delivery.lease import Held, held_until, take_within
 from onward.delivery.prepare import Rules, switched_off
 from onward.delivery.queue import BACKFILL
 from onward.delivery.record import announce_decisions
@@ -126,16 +128,16 @@ def drain(
     """
     if runtime.unfit:
         return Report(stopped="unfit", why=runtime.unfit)
-    name = lease_name(connection_id)
-    held = take(runtime.database, name, runtime.config.lease, runtime.clock)
-    if held is None:
+    begun = runtime.database.run(partial(_begin, runtime, connection_id))
+    if begun is None:
         return Report(
             stopped="busy",
-            again_at=held_until(runtime.database, name),
+            again_at=held_until(runtime.database, lease_name(connection_id)),
             why="another worker has this connection",
         )
+    held = begun.held
     work = _Drain(
-        runtime, connection_id, held, others_wait, stopping, over, on_progress
+        runtime, connection_id, begun, others_wait, stopping, over, on_progress
     )
     try:
         with watching(runtime.instrument, work.watched):
@@ -156,12 +158,50 @@ def drain(
     return work.report
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """How things are when a drain begins.
+
+    Args:
+        state: None when the connection was removed.
+        is_due: there is a row to send.
+        was_broken: somebody was told that the plugin does something wrong.
+        fields: the contact fields that imports declared.
+    """
+
+    held: Held
+    at: datetime
+    state: State | None
+    is_due: bool
+    was_broken: bool
+    fields: Mapping[str, ContactField]
+
+
+def _begin(runtime: Runtime, of: int, transaction: Transaction) -> _Begun | None:
+    """Take the lease and what a dead worker left; see how things are."""
+    database, length = runtime.database, runtime.config.lease
+    name, clock = lease_name(of), runtime.clock
+    held = take_within(transaction, database, name, length, clock)
+    if held is None:
+        return None
+    now = clock()
+    adopt(transaction, of, held.fence, now)
+    return _Begun(
+        held,
+        now,
+        read_state(transaction, of),
+        next_segment(transaction, of, now) is not None,
+        is_open(transaction, Kind.PLUGIN_ERROR, connection_id=of),
+        read_fields(transaction),
+    )
+
+
 class _Drain:
     def __init__(
         self,
         runtime: Runtime,
         connection_id: int,
-        held: Held,
+        begun: _Begun,
         others_wait: Never,
         stopping: Never,
         over: Never,
@@ -169,24 +209,23 @@ class _Drain:
     ) -> None:
         self.runtime = runtime
         self.of = connection_id
-        self.held = held
+        self.begun = begun
+        self.held = begun.held
         self.others_wait = others_wait
         self.stopping = stopping
         self.over = over
         self.on_progress = on_progress
         self.report = Report()
-        self.watched = Drain(connection_id, held.fence)
+        self.watched = Drain(connection_id, begun.held.fence)
         self.counting = threading.Lock()
         self.gone: set[str] = set()
         # What rows are told that were claimed and do not leave now.
         self.code = ""
-        # What a plugin did wrong, and whether somebody was told of it before.
+        # What a plugin did wrong.
         self.broken = ""
-        self.was_broken = False
 
     def run(self) -> None:
-        now = self.runtime.clock()
-        state = self.runtime.database.run(partial(self._begin, now))
+        state, now = self.begun.state, self.begun.at
         failpoint("before_claim")
         if state is None:
             return
@@ -203,13 +242,6 @@ class _Drain:
         if self.report.again_at is None and self.report.stopped in ("empty", "turn"):
             with self.runtime.database.read() as transaction:
                 self.report.again_at = next_due(transaction, self.of)
-
-    def _begin(self, now: datetime, transaction: Transaction) -> State | None:
-        """Take over what a dead worker left, and see how things are."""
-        adopt(transaction, self.of, self.held.fence, now)
-        self.was_broken = is_open(transaction, Kind.PLUGIN_ERROR, connection_id=self.of)
-        self.is_due = next_segment(transaction, self.of, now) is not None
-        return read_state(transaction, self.of)
 
     def _ends(self) -> bool:
         return self.stopping() or self.over()
@@ -236,7 +268,7 @@ class _Drain:
             why = state.rest_why or "the connection rests"
             self._stop("rest", state.rest_until, why, state.rest_code)
             return False
-        if not self.is_due:
+        if not self.begun.is_due:
             return False
         problem = local_problem(self.runtime, state)
         if problem is not None:
@@ -285,7 +317,7 @@ class _Drain:
         state = opened.state
         self.seen = state.version
         try:
-            read, bound = bind_map(self.runtime, state)
+            read, bound = bind_map(self.runtime, state, self.begun.fields)
         except ConfigError as error:
             self._pause("settings", error.message)
             return
@@ -380,7 +412,7 @@ class _Drain:
 
     def _note_plugin(self) -> None:
         works = self.report.batches > 0 and self.report.stopped != "rest"
-        if self.broken or (self.was_broken and works):
+        if self.broken or (self.begun.was_broken and works):
             alert_plugin(self.runtime, self.of, self.broken)
 
     # -- sending

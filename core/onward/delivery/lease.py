@@ -135,11 +135,22 @@ def take(
 
     Taking it raises the fence, so the holder before can store nothing more.
     """
+    with database.write() as connection:
+        return take_within(connection, database, name, length, clock)
+
+
+def take_within(
+    connection: Connection,
+    database: Database,
+    name: str,
+    length: timedelta,
+    clock: Callable[[], datetime],
+) -> Held | None:
+    """Take a lease as a part of a transaction; it counts when that has ended."""
     now = clock()
     until = now + length
     given = {"name": name, "until": until, "now": now, "holder": this_process()}
-    with database.write() as connection:
-        fence = connection.execute(_TAKE(connection), given).scalar()
+    fence = connection.execute(_TAKE(connection), given).scalar()
     if fence is None:
         return None
     return Held(database, name, fence, until, length, clock)

@@ -110,11 +110,16 @@ def switched_off(state: State) -> Decision | None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the database says about the contacts of some rows."""
+    """What the database says about the contacts of some rows.
+
+    Args:
+        owners: own address of one that is new to the service → whose it is there.
+    """
 
     people: Mapping[int, Facts]
     stops: Mapping[int, Sequence[Stop]]
     snapshots: Mapping[int, Snapshot]
+    owners: dict[str, int]
     events: Mapping[int, Facts]
 
 
@@ -156,7 +161,7 @@ def prepare(database: Database, rules: Rules, rows: Sequence[Claimed]) -> Prepar
             if one is not None:
                 mapped.append(one)
     other = _stops_of_other_addresses(database, mapped, known.people)
-    taken = _owners(database, rules, mapped, known.snapshots)
+    taken = {**known.owners, **_owners_of_others(database, rules, mapped, known)}
     for one in mapped:
         owner = taken.setdefault(one.email, one.row.contact_id)
         if owner != one.row.contact_id:
@@ -177,10 +182,14 @@ def _load(transaction: Transaction, rules: Rules, rows: Sequence[Claimed]) -> _K
         transaction, ids, lists=needs_lists(rules.sources), only=rules.sources
     )
     addresses = {of: [facts["email"] or ""] for of, facts in people.items()}
+    snapshots = remote.ours(transaction, rules.state.id, ids)
+    # Whom the service knows already it knows by an id of its own.
+    new = [facts["email"] for of, facts in people.items() if of not in snapshots]
     return _Known(
         people,
         find_suppressions(transaction, addresses),
-        remote.ours(transaction, rules.state.id, ids),
+        snapshots,
+        remote.owners(transaction, rules.state.id, filter(None, new)),
         _events(transaction, rows, rules.sources),
     )
 
@@ -200,21 +209,20 @@ def _stops_of_other_addresses(
         return find_suppressions(transaction, other)
 
 
-def _owners(
-    database: Database,
-    rules: Rules,
-    mapped: Sequence[_Mapped],
-    snapshots: Mapping[int, Snapshot],
+def _owners_of_others(
+    database: Database, rules: Rules, mapped: Sequence[_Mapped], known: _Known
 ) -> dict[str, int]:
-    """Return address → contact, where another contact has it in the service.
-
-    Whom the service knows already it knows by an id of its own.
-    """
-    new = [one.email for one in mapped if one.row.contact_id not in snapshots]
-    if not new:
+    """Look up who has the addresses that are not the new contacts' own."""
+    other = [
+        one.email
+        for one in mapped
+        if one.row.contact_id not in known.snapshots
+        and one.email != known.people[one.row.contact_id]["email"]
+    ]
+    if not other:
         return {}
     with database.read() as transaction:
-        return remote.owners(transaction, rules.state.id, new)
+        return remote.owners(transaction, rules.state.id, other)
 
 
 def _address_taken(rules: Rules, one: _Mapped, owner: int, is_own: bool) -> Decision:
