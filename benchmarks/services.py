@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import httpx
-
 from onward import (
     Account,
     Api,
@@ -56,8 +54,8 @@ class _ToDummy(Integration):
 
     def allowed_hosts(self) -> Sequence[str]:
         """Return the dummy server's host."""
-        url = httpx.URL(self.settings.url)
-        return (f"{url.host}:{url.port}",)
+        # Asked for each request; reading an address takes as long as a statement.
+        return (self.settings.url.split("/")[2],)
 
     def base_url(self) -> str:
         """Return the address it was given."""
