@@ -175,6 +175,29 @@ def test_a_process_that_is_unfit_leaves_it_to_others(bench: Bench) -> None:
 # -- every
 
 
+def test_a_function_waits_for_no_other(bench: Bench) -> None:
+    """While one takes long, the others are called as often as ever."""
+    bench.open()
+    goes_on, begun, other = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def takes_long() -> None:
+        begun.set()
+        goes_on.wait(300)
+
+    engine = bench.engine()
+    engine.every(timedelta(milliseconds=10), takes_long)
+    engine.every(timedelta(milliseconds=10), other.release)
+    engine.start()
+
+    try:
+        assert begun.wait(30)
+        for _ in range(3):
+            assert other.acquire(timeout=30)
+    finally:
+        goes_on.set()
+        engine.stop()
+
+
 def test_a_function_is_called_again_and_again(bench: Bench) -> None:
     """Before the start and after it, and whatever it raises."""
     bench.open()

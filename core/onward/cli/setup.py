@@ -104,7 +104,7 @@ def verify_all(
         stopping: when it says so, no more is asked; the rest is left out.
     """
     from onward.connections.open import stored_secrets
-    from onward.connections.state import read_all, read_state
+    from onward.connections.state import ChangedMeanwhile, read_all, read_state
     from onward.connections.verify import is_fresh, verify_or_pause
     from onward.errors import ServiceError, Stopping
 
@@ -124,7 +124,7 @@ def verify_all(
             fresh = verify_or_pause(runtime, state, renew=go_on)
         except Stopping:
             break
-        except ServiceError as error:
+        except (ChangedMeanwhile, ServiceError) as error:
             found.append((state.name, f"not verified yet: {error.message}"))
             continue
         problem = ""

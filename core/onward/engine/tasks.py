@@ -35,10 +35,11 @@ class _Task:
 
 
 class Tasks:
-    """Calls functions again and again, in a thread of its own.
+    """Calls functions again and again, each in a thread of its own.
 
-    Every process has its own turn; a lease, renewed while a function runs, keeps
-    them from running it at the same time. For any engine to use.
+    So none waits for one that takes long. Every process has its own turn; a lease,
+    renewed while a function runs, keeps them from running it at the same time. For
+    any engine to use.
 
     Args:
         away: of the engine, which says so when the database is away.
@@ -48,43 +49,50 @@ class Tasks:
         self._runtime = runtime
         self._away = away
         self._tasks: list[_Task] = []
-        self._changed = threading.Event()
+        self._changing = threading.Lock()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        # None = not started.
+        self._threads: list[threading.Thread] | None = None
 
     def every(self, interval: timedelta, function: Callable[[], None]) -> None:
         """See `Engine.every`; may be called before and after the start."""
-        self._tasks.append(_Task(interval, function, time.monotonic()))
-        self._changed.set()
+        task = _Task(interval, function, time.monotonic())
+        with self._changing:
+            self._tasks.append(task)
+            if self._threads is not None:
+                self._threads.append(self._begin(task))
 
     def start(self) -> None:
         """Begin calling them."""
-        self._stopping.clear()
-        self._thread = threading.Thread(
-            target=self._loop, name="onward-tasks", daemon=True
-        )
-        self._thread.start()
+        with self._changing:
+            if self._threads is None:
+                self._stopping.clear()
+                self._threads = [self._begin(task) for task in self._tasks]
 
     def stop(self) -> None:
-        """Let the function that runs end, and call no other."""
+        """Let the functions that run end, and call no other."""
         self._stopping.set()
-        self._changed.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        with self._changing:
+            threads, self._threads = self._threads or [], None
+        for thread in threads:
+            thread.join()
 
-    def _loop(self) -> None:
-        while not self._stopping.is_set():
-            self._changed.clear()
-            for task in self._tasks:
-                if task.due <= time.monotonic() and self._may_run():
-                    task.due = time.monotonic() + self._try(task).total_seconds()
-            due = min((task.due for task in self._tasks), default=None)
-            pause = None if due is None else max(due - time.monotonic(), 0.001)
-            self._changed.wait(SOON.total_seconds() if self._runtime.unfit else pause)
+    def _begin(self, task: _Task) -> threading.Thread:
+        name = f"onward-{task.lease}"
+        thread = threading.Thread(
+            target=self._loop, args=(task,), name=name, daemon=True
+        )
+        thread.start()
+        return thread
 
-    def _may_run(self) -> bool:
-        return not (self._stopping.is_set() or self._runtime.unfit)
+    def _loop(self, task: _Task) -> None:
+        pause = task.due - time.monotonic()
+        while not self._stopping.wait(max(pause, 0)):
+            if self._runtime.unfit:
+                pause = SOON.total_seconds()
+                continue
+            pause = self._try(task).total_seconds()
+            task.due = time.monotonic() + pause
 
     def _try(self, task: _Task) -> timedelta:
         """Call it, if nobody else does; return when it is its turn again."""
