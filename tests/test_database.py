@@ -395,6 +395,36 @@ def test_texts_come_back_as_they_were(database: Database) -> None:
     check()
 
 
+class Moment(datetime):
+    """What other libraries make of a moment."""
+
+
+def test_moments_of_other_libraries_are_written(database: Database) -> None:
+    """A moment is one, whatever kind of `datetime` it is."""
+    add = Rows(
+        lambda insert: insert(events).returning(events.c.occurred_at), list(events.c)
+    )
+    moment = Moment(2026, 3, 4, 9, 0, 0, 123_456, tzinfo=UTC)
+    row: tuple[object, ...] = (
+        "api",
+        None,
+        "",
+        "form.submitted",
+        7,
+        {},
+        moment,
+        moment,
+        {},
+    )
+
+    with database.write() as connection:
+        (id_,) = draw_ids(connection, events, 1)
+        add(connection, [(id_, *row)])
+        found = connection.execute(select(events.c.occurred_at)).scalars().all()
+
+    assert found == [NOW]
+
+
 # -- forks and addresses
 
 
@@ -539,6 +569,24 @@ def test_connections_that_died_in_a_pause_are_made_anew(
         assert second != first
         clock.tick(PAUSE)
         assert who() == second
+    for opened in (database, other):
+        opened.close()
+
+
+@pytest.mark.postgres
+def test_where_one_connection_died_the_others_are_asked(postgres_url: str) -> None:
+    """After a restart one transaction finds out, and no other comes to harm."""
+    database, other = Database(postgres_url), Database(postgres_url)
+    with database.write() as first, database.write(lasting=False) as second:
+        pids = [one.execute(WHO).scalar_one() for one in (first, second)]
+    with other.read() as killing:
+        for pid in pids:
+            killing.execute(KILL, {"pid": pid})
+
+    database.run(lambda connection: put(connection, "kept", ""), lasting=False)
+
+    with database.read() as connection:
+        assert names(connection) == ["kept"]
     for opened in (database, other):
         opened.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
@@ -89,6 +90,8 @@ class Database:
         self.patience = patience
         # Whether its transactions last → the engine.
         self._engines: dict[bool, Engine] = {}
+        # When a connection of any of them was found dead.
+        self._died_at = -math.inf
         self._new_locks()
         try:
             parsed = make_url(url)
@@ -156,14 +159,52 @@ class Database:
                 else {"pool_size": 20, "max_overflow": 20}
             )
         else:
-            options |= {"pool_use_lifo": True, "pool_size": 10, "max_overflow": 20}
+            # What need not last, claims and calls, is over soon: a few will do.
+            size = 10 if lasting else 5
+            options |= {"pool_use_lifo": True, "pool_size": size}
+            options["max_overflow"] = 2 * size
             options["connect_args"] = self._wire_args()
         engine = create_engine(self.url, **options)
         if self.is_sqlite:
             _prepare_sqlite(engine, full=self.durability == "power")
         else:
-            _prepare_server(engine, self.patience, lasting=lasting)
+            self._prepare_server(engine, lasting=lasting)
         return engine
+
+    def _prepare_server(self, engine: Engine, *, lasting: bool) -> None:
+        milliseconds = round(self.patience.total_seconds() * 1000)
+
+        @event.listens_for(engine.pool, "connect")
+        def set_up(raw: Any, record: object) -> None:
+            cursor = raw.cursor()
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
+            if not lasting:
+                cursor.execute("SET synchronous_commit = off")
+            raw.commit()
+            cursor.close()
+
+        @event.listens_for(engine.pool, "checkin")
+        def note(raw: Any, record: ConnectionPoolEntry) -> None:
+            record.info[USED_AT] = time.monotonic()
+
+        @event.listens_for(engine.pool, "invalidate")
+        def died(raw: Any, record: ConnectionPoolEntry, error: object) -> None:
+            # Where one died, others did, of the other engine as well.
+            self._died_at = time.monotonic()
+
+        @event.listens_for(engine.pool, "checkout")
+        def ask(raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+            used_at = record.info.get(USED_AT, math.inf)
+            if used_at > self._died_at and time.monotonic() - used_at < PAUSE:
+                return
+            driver: Any = engine.dialect.loaded_dbapi
+            try:
+                engine.dialect.do_ping(raw)
+            except driver.Error as error:
+                if not engine.dialect.is_disconnect(error, raw, None):
+                    raise
+                # All that are older are made anew as well.
+                raise InvalidatePoolError from error
 
     def _wire_args(self) -> dict[str, int]:
         """Return how soon a dead network is noticed, where the address does not say."""
@@ -302,37 +343,6 @@ def _use_wal(raw: Any) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _prepare_server(engine: Engine, patience: timedelta, *, lasting: bool) -> None:
-    milliseconds = round(patience.total_seconds() * 1000)
-
-    @event.listens_for(engine.pool, "connect")
-    def set_up(raw: Any, record: object) -> None:
-        cursor = raw.cursor()
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
-        if not lasting:
-            cursor.execute("SET synchronous_commit = off")
-        raw.commit()
-        cursor.close()
-
-    @event.listens_for(engine.pool, "checkin")
-    def note(raw: Any, record: ConnectionPoolEntry) -> None:
-        record.info[USED_AT] = time.monotonic()
-
-    @event.listens_for(engine.pool, "checkout")
-    def ask(raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
-        used_at = record.info.get(USED_AT)
-        if used_at is None or time.monotonic() - used_at < PAUSE:
-            return
-        driver: Any = engine.dialect.loaded_dbapi
-        try:
-            engine.dialect.do_ping(raw)
-        except driver.Error as error:
-            if not engine.dialect.is_disconnect(error, raw, None):
-                raise
-            # All that are older are made anew as well.
-            raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(engine: Engine, *, full: bool) -> None:

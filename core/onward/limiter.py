@@ -194,12 +194,15 @@ class Limiter:
             return None
         # In key order, whatever the order of a connection's limits: no deadlock.
         windows = sorted(windows, key=lambda window: window.key)
+
+        def work(connection: Connection) -> None:
+            self._make_rows(connection, windows)
+            for place in range(len(windows)):
+                self._take(connection, windows[place:], calls, now)
+
         try:
             # A crash of the server may forget calls of its last moment.
-            with self._database.write(lasting=False) as connection:
-                self._make_rows(connection, windows)
-                for place in range(len(windows)):
-                    self._take(connection, windows[place:], calls, now)
+            self._database.run(work, lasting=False)
         except _Full as full:
             # Made again next time, in case somebody removed them.
             self._known.difference_update(window.key for window in windows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -158,7 +159,8 @@ class Rows:
             part = [found.ready(row) for row in rows[start : start + most]]
             if found.names:
                 listed = [dict(zip(found.names, row, strict=True)) for row in part]
-                returned += _run(connection, found.text.of(1), [to_json(listed)])
+                written = orjson.dumps(listed, default=_moment).decode()
+                returned += _run(connection, found.text.of(1), [written])
             else:
                 values = [value for row in part for value in row]
                 returned += _run(connection, found.text.of(len(part)), values)
@@ -201,6 +203,13 @@ def _converter(column: Column[Any], real: Dialect) -> Callable[[Any], Any] | Non
     if isinstance(column.type, Boolean):
         return None  # both drivers know True and False
     return column.type.dialect_impl(real).bind_processor(real)
+
+
+def _moment(value: object) -> str:
+    """Write a moment of a library's own kind of `datetime`."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
 def _type_in_json(column: Column[Any], real: Dialect) -> str:

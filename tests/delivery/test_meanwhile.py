@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -26,13 +27,17 @@ from onward import (
 )
 from onward.connections.state import State, named, pause, resume
 from onward.connections.verify import is_fresh, verify_connection
+from onward.delivery.claiming import claim, mark_sent
+from onward.delivery.drain import drain
 from onward.errors import InputError
-from onward.models import Memory, RemoteContactRow, table
+from onward.models import Memory, Push, RemoteContactRow, table
 from onward.testing.app import TestApp
 
 pytestmark = pytest.mark.slow
 
 Connect = Callable[..., TestApp]
+
+pushes = table(Push)
 
 
 @pytest.fixture
@@ -393,3 +398,34 @@ def test_database_that_goes_away_is_no_fault_of_the_plugin(
     app.clock.tick(61)
     app.deliver()
     assert tools.ended(app) == {"ana": ("delivered", "delivered")}
+
+
+@pytest.mark.postgres
+def test_who_takes_over_locked_rows_keeps_nobody_waiting(
+    connect: Connect, postgres_url: str, tools: Any, blocked: Any
+) -> None:
+    """The others are told at once that somebody works, not when the rows are free."""
+    app = connect(database_url=postgres_url)
+    tools.fire(app, "ben")
+    app.deliver()
+    tools.fire(app, "ana")
+    with app.runtime.database.write() as transaction:
+        (left,) = claim(transaction, 1, "1", 1, app.clock(), 9, 10)
+        mark_sent(transaction, [left.id], 1, app.clock(), "")
+    app.clock.tick(1)
+    hold = select(pushes.c.id).with_for_update()
+    done: list[str] = []
+
+    with app.runtime.database.write() as transaction:
+        transaction.execute(hold)
+        thread = blocked(
+            app.runtime.database, lambda: done.append(drain(app.runtime, 1).stopped)
+        )
+        other = Thread(target=lambda: done.append(drain(app.runtime, 1).stopped))
+        other.start()
+        other.join(30)
+        assert done == ["busy"]
+    thread.join()
+
+    assert done == ["busy", "empty"]
+    assert tools.ended(app)["ana"] == ("delivered", "delivered")

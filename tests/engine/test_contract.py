@@ -218,6 +218,27 @@ def test_a_function_is_called_again_and_again(bench: Bench) -> None:
     engine.stop()
 
 
+def test_functions_of_one_name_take_turns(bench: Bench) -> None:
+    """Neither counts as called because the other one was."""
+    bench.open()
+    called = [threading.Event(), threading.Event()]
+
+    def make(event: threading.Event) -> Callable[[], None]:
+        def takes_a_while() -> None:
+            threading.Event().wait(0.2)
+            event.set()
+
+        return takes_a_while
+
+    engine = bench.engine()
+    for event in called:
+        engine.every(timedelta(hours=1), make(event))
+    engine.start()
+
+    assert all(event.wait(30) for event in called)
+    engine.stop()
+
+
 EVERY = """
 calls = threading.Semaphore(0)
 

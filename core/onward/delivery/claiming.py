@@ -62,6 +62,7 @@ _LEFT = (
     .order_by(pushes.c.id)
     .with_for_update()
 )
+_IS_LEFT = select(pushes.c.id).where(_OF_THE_DEAD).limit(1)
 _HOLD = ForEach(
     lambda among: (
         select(pushes.c.id)
@@ -175,15 +176,19 @@ class Claimed:
     map_version: str = ""
 
 
+def is_left(connection: Connection, connection_id: int, fence: int) -> bool:
+    """Tell whether a dead holder left rows it had claimed."""
+    given = {"of": connection_id, "mine": fence}
+    return connection.execute(_IS_LEFT, given).first() is not None
+
+
 def adopt(connection: Connection, connection_id: int, fence: int, now: datetime) -> int:
     """Return a dead holder's rows to waiting; those that left stay marked.
 
     What is known of their contacts is in doubt, for their other rows as well.
     """
     given = {"of": connection_id, "mine": fence}
-    found = connection.execute(_LEFT, given).all()
-    if not found:
-        return 0
+    found = connection.execute(_LEFT, given)
     left: list[tuple[int, str]] = [
         (row.contact_id, row.segment) for row in found if row.sent_at is not None
     ]

@@ -46,7 +46,14 @@ from onward.delivery.alerting import (
     rest_or_alert,
 )
 from onward.delivery.batches import STALE, Batches
-from onward.delivery.claiming import Claimed, adopt, claim, next_due, next_segment
+from onward.delivery.claiming import (
+    Claimed,
+    adopt,
+    claim,
+    is_left,
+    next_due,
+    next_segment,
+)
 from onward.delivery.lease import Held, held_until, take_within
 from onward.delivery.prepare import Rules, switched_off
 from onward.delivery.queue import BACKFILL
@@ -128,16 +135,16 @@ def drain(
     """
     if runtime.unfit:
         return Report(stopped="unfit", why=runtime.unfit)
-    begun = runtime.database.run(partial(_begin, runtime, connection_id))
-    if begun is None:
+    taken = runtime.database.run(partial(_take, runtime, connection_id))
+    if taken is None:
         return Report(
             stopped="busy",
             again_at=held_until(runtime.database, lease_name(connection_id)),
             why="another worker has this connection",
         )
-    held = begun.held
+    held, begun = taken
     work = _Drain(
-        runtime, connection_id, begun, others_wait, stopping, over, on_progress
+        runtime, connection_id, held, begun, others_wait, stopping, over, on_progress
     )
     try:
         with watching(runtime.instrument, work.watched):
@@ -169,7 +176,6 @@ class _Begun:
         fields: the contact fields that imports declared.
     """
 
-    held: Held
     at: datetime
     state: State | None
     is_due: bool
@@ -177,17 +183,31 @@ class _Begun:
     fields: Mapping[str, ContactField]
 
 
-def _begin(runtime: Runtime, of: int, transaction: Transaction) -> _Begun | None:
-    """Take the lease and what a dead worker left; see how things are."""
+def _take(
+    runtime: Runtime, of: int, transaction: Transaction
+) -> tuple[Held, _Begun | None] | None:
+    """Take the lease and see how things are.
+
+    Not where a dead worker left rows: somebody may hold them for long, and others
+    who come for the lease would wait as well.
+    """
     database, length = runtime.database, runtime.config.lease
-    name, clock = lease_name(of), runtime.clock
-    held = take_within(transaction, database, name, length, clock)
+    held = take_within(transaction, database, lease_name(of), length, runtime.clock)
     if held is None:
         return None
-    now = clock()
-    adopt(transaction, of, held.fence, now)
+    left = is_left(transaction, of, held.fence)
+    return held, None if left else _begin(runtime, of, transaction)
+
+
+def _adopt(runtime: Runtime, of: int, held: Held, transaction: Transaction) -> _Begun:
+    """Take over what a dead worker left, and see how things are."""
+    adopt(transaction, of, held.fence, runtime.clock())
+    return _begin(runtime, of, transaction)
+
+
+def _begin(runtime: Runtime, of: int, transaction: Transaction) -> _Begun:
+    now = runtime.clock()
     return _Begun(
-        held,
         now,
         read_state(transaction, of),
         next_segment(transaction, of, now) is not None,
@@ -201,7 +221,8 @@ class _Drain:
         self,
         runtime: Runtime,
         connection_id: int,
-        begun: _Begun,
+        held: Held,
+        begun: _Begun | None,
         others_wait: Never,
         stopping: Never,
         over: Never,
@@ -209,14 +230,14 @@ class _Drain:
     ) -> None:
         self.runtime = runtime
         self.of = connection_id
-        self.begun = begun
-        self.held = begun.held
+        self.held = held
+        self.given = begun
         self.others_wait = others_wait
         self.stopping = stopping
         self.over = over
         self.on_progress = on_progress
         self.report = Report()
-        self.watched = Drain(connection_id, begun.held.fence)
+        self.watched = Drain(connection_id, held.fence)
         self.counting = threading.Lock()
         self.gone: set[str] = set()
         # What rows are told that were claimed and do not leave now.
@@ -225,6 +246,8 @@ class _Drain:
         self.broken = ""
 
     def run(self) -> None:
+        adopting = partial(_adopt, self.runtime, self.of, self.held)
+        self.begun = self.given or self.runtime.database.run(adopting)
         state, now = self.begun.state, self.begun.at
         failpoint("before_claim")
         if state is None:
@@ -317,7 +340,7 @@ class _Drain:
         state = opened.state
         self.seen = state.version
         try:
-            read, bound = bind_map(self.runtime, state, self.begun.fields)
+            read, bound = bind_map(self.runtime, state, self._fields(state))
         except ConfigError as error:
             self._pause("settings", error.message)
             return
@@ -346,6 +369,15 @@ class _Drain:
             self.stopping,
         )
         self._pump()
+
+    def _fields(self, state: State) -> Mapping[str, ContactField] | None:
+        """Return the declared fields; None when it was verified since they were read.
+
+        That may have taken long, and an import have declared some.
+        """
+        before = self.begun.state
+        is_same = before is not None and before.verified_at == state.verified_at
+        return self.begun.fields if is_same else None
 
     def _open(self, state: State) -> Opened | None:
         """Open the connection, verified within the last day."""

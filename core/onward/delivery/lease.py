@@ -92,12 +92,16 @@ class Held:
         if not always and self.until - now > self.length / 2:
             return
         until = now + self.length
-        with self.database.write() as connection:
-            row = {"of": self.name, "mine": self.fence, "to": until}
-            if connection.execute(_RENEW, row).rowcount != 1:
-                self.lost = True
-                raise Fenced
+        if not self._move(until):
+            self.lost = True
+            raise Fenced
         self.until = until
+
+    def _move(self, until: datetime) -> bool:
+        row = {"of": self.name, "mine": self.fence, "to": until}
+        return self.database.run(
+            lambda connection: connection.execute(_RENEW, row).rowcount == 1
+        )
 
     def check(self, connection: Connection) -> None:
         """Make sure that it is ours, until this transaction ends.
@@ -116,13 +120,7 @@ class Held:
 
     def release(self) -> bool:
         """Let the next one in at once; keeps the fence. Tell whether it was ours."""
-        with self.database.write() as connection:
-            row = {
-                "of": self.name,
-                "mine": self.fence,
-                "to": self.clock() - timedelta(microseconds=1),
-            }
-            return connection.execute(_RENEW, row).rowcount == 1
+        return self._move(self.clock() - timedelta(microseconds=1))
 
 
 def take(
@@ -135,8 +133,9 @@ def take(
 
     Taking it raises the fence, so the holder before can store nothing more.
     """
-    with database.write() as connection:
-        return take_within(connection, database, name, length, clock)
+    return database.run(
+        lambda connection: take_within(connection, database, name, length, clock)
+    )
 
 
 def take_within(

@@ -50,6 +50,8 @@ class Tasks:
         self._away = away
         self._tasks: list[_Task] = []
         self._changing = threading.Lock()
+        # Two functions may have one name: the second waits for the first.
+        self._turns: dict[str, threading.Lock] = {}
         self._stopping = threading.Event()
         # None = not started.
         self._threads: list[threading.Thread] | None = None
@@ -59,6 +61,7 @@ class Tasks:
         task = _Task(interval, function, time.monotonic())
         with self._changing:
             self._tasks.append(task)
+            self._turns.setdefault(task.lease, threading.Lock())
             if self._threads is not None:
                 self._threads.append(self._begin(task))
 
@@ -71,8 +74,8 @@ class Tasks:
 
     def stop(self) -> None:
         """Let the functions that run end, and call no other."""
-        self._stopping.set()
         with self._changing:
+            self._stopping.set()
             threads, self._threads = self._threads or [], None
         for thread in threads:
             thread.join()
@@ -91,7 +94,8 @@ class Tasks:
             if self._runtime.unfit:
                 pause = SOON.total_seconds()
                 continue
-            pause = self._try(task).total_seconds()
+            with self._turns[task.lease]:
+                pause = self._try(task).total_seconds()
             task.due = time.monotonic() + pause
 
     def _try(self, task: _Task) -> timedelta:
