@@ -100,7 +100,7 @@ def test_a_database_that_is_away_makes_it_unready(database: Database) -> None:
         transaction.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     older = database_problem(runtime)
     with database.write() as transaction:
-        transaction.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        transaction.execute(text("UPDATE alembic_version SET version_num = '0003'"))
     place = "postgresql+psycopg://sam:secret@127.0.0.1:1/x"
     runtime.database = away = Database(place)
     unreachable = database_problem(runtime)
@@ -108,7 +108,7 @@ def test_a_database_that_is_away_makes_it_unready(database: Database) -> None:
     runtime.database = database
 
     assert fine == ""
-    assert older == "the database is at step 0001, this Onward needs step 0002"
+    assert older == "the database is at step 0001, this Onward needs step 0003"
     assert unreachable == "the database cannot be reached (OperationalError)"
     assert database_problem(runtime) == ""
 

@@ -37,8 +37,8 @@ Release: 9.1
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade():
@@ -172,23 +172,23 @@ def test_backup_is_made_before_an_upgrade(sqlite_url: str, tmp_path: Path) -> No
     """A file is backed up, for its owner only, before a later step changes it."""
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "0003_next.py").write_text(NEXT_STEP)
+    (scripts / "versions" / "0004_next.py").write_text(NEXT_STEP)
     database = Database(sqlite_url)
     with database.write() as transaction:
         transaction.execute(text("INSERT INTO setting VALUES ('kept', 'yes')"))
 
-    prepare_database(database, scripts=scripts, head="0003")
+    prepare_database(database, scripts=scripts, head="0004")
 
-    backup = tmp_path / "onward.db.bak-0002"
+    backup = tmp_path / "onward.db.bak-0003"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
-    assert step_of(database) == "0003"
+    assert step_of(database) == "0004"
     with database.read() as transaction:
         columns = [
             column["name"] for column in inspect(transaction).get_columns("contact")
         ]
     assert "nickname" in columns
     before = a_database(backup)
-    assert step_of(before) == "0002"
+    assert step_of(before) == "0003"
     with before.read() as transaction:
         found = transaction.execute(text("SELECT value FROM setting")).scalars().all()
     assert found == ["yes"]
@@ -200,12 +200,12 @@ def test_failed_upgrade_changes_nothing(sqlite_url: str, tmp_path: Path) -> None
     """A step that fails half-way leaves the schema as it was, ready for another try."""
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    step = scripts / "versions" / "0003_next.py"
+    step = scripts / "versions" / "0004_next.py"
     step.write_text(NEXT_STEP + "    raise RuntimeError('half-way')\n")
     database = Database(sqlite_url)
 
     with pytest.raises(RuntimeError, match="half-way"):
-        upgrade(database, scripts=scripts, head="0003")
+        upgrade(database, scripts=scripts, head="0004")
 
     assert step_of(database) == HEAD
     with database.read() as transaction:
@@ -214,7 +214,7 @@ def test_failed_upgrade_changes_nothing(sqlite_url: str, tmp_path: Path) -> None
         ]
     assert "nickname" not in columns
     step.write_text(NEXT_STEP)
-    assert upgrade(database, scripts=scripts, head="0003") is True
+    assert upgrade(database, scripts=scripts, head="0004") is True
     database.close()
 
 
@@ -303,7 +303,7 @@ def test_server_that_cannot_be_reached(tmp_path: Path) -> None:
 
 def step_file(number: int, release: str) -> str:
     """A step that adds what the processes before it do not know, and nothing else."""
-    step = NEXT_STEP.replace("0003", f"{number:04}").replace("0002", f"{number - 1:04}")
+    step = NEXT_STEP.replace("0004", f"{number:04}").replace("0003", f"{number - 1:04}")
     return step.replace("9.1", release).replace("nickname", f"nickname{number}")
 
 
@@ -314,22 +314,22 @@ def test_next_release_is_worked_beside(
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
     versions = scripts / "versions"
-    (versions / "0003_next.py").write_text(step_file(3, "9.1"))
-    (versions / "0004_same.py").write_text(step_file(4, "9.1"))
-    upgrade(database, scripts=scripts, head="0004")
+    (versions / "0004_next.py").write_text(step_file(4, "9.1"))
+    (versions / "0005_same.py").write_text(step_file(5, "9.1"))
+    upgrade(database, scripts=scripts, head="0005")
 
     prepare_database(database)
 
     assert upgrade(database) is False
-    assert step_of(database) == "0004"
+    assert step_of(database) == "0005"
     assert "update it before the release after that" in caplog.text
 
-    (versions / "0005_later.py").write_text(step_file(5, "9.2"))
-    upgrade(database, scripts=scripts, head="0005")
-    with pytest.raises(ConfigError, match="step 0005, which this Onward does not know"):
+    (versions / "0006_later.py").write_text(step_file(6, "9.2"))
+    upgrade(database, scripts=scripts, head="0006")
+    with pytest.raises(ConfigError, match="step 0006, which this Onward does not know"):
         prepare_database(database)
 
-    prepare_database(database, scripts=scripts, head="0005")
+    prepare_database(database, scripts=scripts, head="0006")
 
 
 def test_steps_only_add() -> None:

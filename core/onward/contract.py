@@ -99,6 +99,61 @@ class RemoteContact:
     created_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of what a service shows of its contacts; `pull` yields them.
+
+    Everything on it is stored in one transaction, together with `cursor`.
+
+    Args:
+        contacts: rows as shown; also of memberships alone, with nothing but
+            `remote_id` and `segments`.
+        cursor: plain JSON from which `pull` goes on after this page, in another
+            process perhaps; None after the last.
+        stage: what is listed here, for people, as `contacts`.
+        total: how many this stage has, as the service says; never believed.
+        lists_everybody: this stage shows every contact there is: who is in none of
+            its pages may be gone, and is asked for by `fetch`.
+        members_of: this stage shows every member of that remote segment: who is in
+            none of its pages is no longer taken for one. "" = it does not.
+    """
+
+    contacts: Sequence[RemoteContact]
+    cursor: object = None
+    stage: str = "contacts"
+    total: int | None = None
+    lists_everybody: bool = False
+    members_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteKey:
+    """Somebody in a service, by its id.
+
+    Args:
+        segments: remote segments this is about; for `fetch` those whose membership
+            is read as well; for `unsubscribe` () = all there are.
+    """
+
+    id: str
+    segments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteChange:
+    """A change the service remembers of a contact; `history` yields them.
+
+    Args:
+        at: aware.
+        who: as the service says it, as `contact`, `admin`; "" when it does not.
+        fields: remote names; () when it does not say which.
+    """
+
+    at: datetime
+    who: str = ""
+    fields: tuple[str, ...] = ()
+
+
 class OutcomeKind(StrEnum):
     """What one push of one contact led to."""
 

@@ -86,9 +86,10 @@ class ConnectionSettings(BaseModel):
 class Integration:
     """A service Onward can push contacts to; subclass it and register the class.
 
-    Capabilities are which of the optional methods exist: `pull`, `read`, `poll`,
-    `unsubscribe`, `erase`, `receive`, `migrate`. An instance belongs to one
-    connection and one drain; keep facts in `api.memory`, not on the instance.
+    Capabilities are which of the optional methods exist: `read`, `poll`, `pull`,
+    `fetch`, `unsubscribe`, `erase`, `history`, `watch`, `receive`, `migrate`. An
+    instance belongs to one connection and one drain; keep facts in `api.memory`, not
+    on the instance.
     """
 
     key: ClassVar[str] = ""
@@ -176,15 +177,35 @@ class Integration:
 
     # Optional, found by name: see `can`.
     #   read(api, batch, segment) -> Iterable[RemoteContact]
-    #   pull(api, cursor) -> Iterable[Page]
     #   poll(api, job, batch) -> Iterator[Outcome]; one per item as in push, and
     #     `item.submitted(job, after)` again for what the job has not decided yet
-    #   unsubscribe(api, batch) · erase(api, keys) · receive(request)
+    #   pull(api, cursor, segments) -> Iterable[Page]; every contact, every opt-out and
+    #     the members of `segments`, in an order that stays; `cursor` is None at the
+    #     start, else that of the page after which to go on
+    #   fetch(api, keys) -> Iterable[RemoteContact]; each by itself with all fields, as
+    #     `RemoteContact(id, status="deleted")` when it is not there
+    #   unsubscribe(api, keys) -> Iterable[str]; ids that are on none of the segments
+    #     any more, as the service confirmed
+    #   erase(api, keys) -> Iterable[str]; ids that are gone there, as it confirmed
+    #   history(api, key) -> Iterable[RemoteChange]; newest first
+    #   watch(api, url) · unwatch(api, url); let the service report changes to an
+    #     address, and no longer
+    #   receive(body) -> Iterable[RemoteKey]; whom such a report is about, all that is
+    #     believed of it; raises ValueError when it is none
     #   migrate(settings, from_version)
 
 
 Capability = Literal[
-    "read", "pull", "poll", "unsubscribe", "erase", "receive", "migrate"
+    "read",
+    "poll",
+    "pull",
+    "fetch",
+    "unsubscribe",
+    "erase",
+    "history",
+    "watch",
+    "receive",
+    "migrate",
 ]
 
 

@@ -42,6 +42,12 @@ _SHOWN = [
         "map_version",
         "unsure",
         "alias",
+        "written",
+        "differs",
+        "pulled",
+        "created_at",
+        "first_seen_at",
+        "fetched_at",
     )
 ]
 _BY_ID = ForEach(
@@ -86,7 +92,8 @@ _OWNERS = ForEach(
         )
     )
 )
-_COLUMNS = [rows.c.connection_id, *_SHOWN, rows.c.seen_at]
+# In the order the table has them.
+_COLUMNS = [rows.c.connection_id, *_SHOWN[:9], rows.c.seen_at, *_SHOWN[9:]]
 _ADD = Rows(
     lambda insert: (
         insert(rows).on_conflict_do_nothing().returning(rows.c.connection_id)
@@ -111,7 +118,7 @@ _MARK_UNSURE = ForEach(
 class Snapshot:
     """One remote contact as we last knew it; `contact_id` 0 = nobody of ours.
 
-    `is_new`: there is no row of it yet, as far as was read.
+    See `RemoteContactRow`. `is_new`: there is no row of it yet, as far as was read.
     """
 
     remote_id: str
@@ -123,6 +130,12 @@ class Snapshot:
     map_version: str
     unsure: bool
     alias: bool
+    written: dict[str, str] | None = None
+    differs: int = 0
+    pulled: str = ""
+    created_at: datetime | None = None
+    first_seen_at: datetime | None = field(default=None, compare=False)
+    fetched_at: datetime | None = None
     is_new: bool = field(default=False, compare=False)
 
     @property
@@ -303,6 +316,12 @@ def _as_rows(
             one.unsure,
             one.alias,
             now,
+            one.written,
+            one.differs,
+            one.pulled,
+            one.created_at,
+            one.first_seen_at or now,
+            one.fetched_at,
         )
         for one in snapshots
     ]

@@ -21,7 +21,7 @@ from onward.database import Database
 from onward.delivery.listing import Wanted, list_deliveries, show_delivery
 from onward.migrate import SCRIPTS, upgrade
 from onward.models import Connection as ConnectionRow
-from onward.models import Contact, Lease, Limiter, table
+from onward.models import Contact, Lease, Limiter, RemoteContactRow, table
 from onward.why import explain
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ NEW: tuple[tuple[type[SQLModel], tuple[str, ...]], ...] = (
     (ConnectionRow, ("rest_code", "rest_why")),
     (Lease, ("holder",)),
     (Limiter, ("used", "since", "speed", "changed")),
+    (RemoteContactRow, ("differs", "pulled", "created_at")),
 )
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -142,6 +143,7 @@ def test_nothing_is_lost_by_an_upgrade(empty: Database, step: str) -> None:
         "Connection": [("", "")],
         "Lease": [("",)],
         "Limiter": [(0, 0.0, 1.0, 0.0)],
+        "RemoteContactRow": [(0, "", None)],
     }
 
 

@@ -22,6 +22,7 @@ from onward.config.model import (
 )
 from onward.config.problems import Problem, Problems, Table
 from onward.config.sections import (
+    read_audience,
     read_connection,
     read_field,
     read_rule,
@@ -33,6 +34,7 @@ from onward.config.values import (
     as_key,
     as_listen,
     as_number,
+    as_public_url,
     as_retention,
     as_text,
     as_texts,
@@ -140,6 +142,8 @@ def read_values(
     triggers = [read_trigger(t, known) for t in root.tables("point_triggers")]
     _refuse_twice(problems, "rules", [rule.key for rule in rules])
     _refuse_twice(problems, "point_triggers", [trigger.key for trigger in triggers])
+    audiences = [read_audience(t, known_fields) for t in root.tables("audiences")]
+    _refuse_twice(problems, "audiences", [one.key for one in audiences])
     config = Config(
         path=None,
         database_url=_database_url(own, folder, env),
@@ -151,6 +155,7 @@ def read_values(
         log_format=own.one_of("log_format", LOG_FORMATS),
         log_level=own.one_of("log_level", LOG_LEVELS),
         listen=own.read("listen", "", as_listen),
+        public_url=own.read("public_url", "", as_public_url),
         grace=own.read("grace", timedelta(seconds=30), as_duration),
         retention_days=days,
         retention=retention,
@@ -160,6 +165,7 @@ def read_values(
         connections=connections,
         rules=tuple(rules),
         point_triggers=tuple(triggers),
+        audiences=tuple(audiences),
         alerts=read_alerts(alerts, env),
     )
     for table in (own, plugins, alerts, root):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from onward.config.alerts import AlertsConfig
 from onward.config.problems import Problem
@@ -40,6 +41,53 @@ Repeat = Literal["every", "once"] | timedelta
 
 
 @dataclass(frozen=True, slots=True)
+class PullConfig:
+    """When and how contacts are pulled from a connection.
+
+    Args:
+        every: whole days are days of the calendar; None = never.
+        at: `HH:MM`; "" = the time of day it was connected at.
+        timezone: of `at`; "" = that of `[onward]`.
+        fire: let changes that come with a pull lead to actions, for rules.
+        limit: a pull that finds a larger share of the known contacts missing,
+            changed or stopped than this stops and asks.
+        opt_outs: also push out a do-not-contact of ours, as an unsubscription.
+    """
+
+    every: timedelta | None = timedelta(days=1)
+    at: str = ""
+    timezone: str = ""
+    fire: bool = False
+    limit: float = 0.2
+    opt_outs: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> PullConfig:
+        """Read what `document` wrote; what is missing has its default."""
+        given = dict(options)
+        if given.get("every") is not None:
+            given["every"] = timedelta(seconds=given["every"])
+        return cls(**given)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Plain data, only what is not the default."""
+        said = {
+            "every": None if self.every is None else self.every.total_seconds(),
+            "at": self.at,
+            "timezone": self.timezone,
+            "fire": self.fire,
+            "limit": self.limit,
+            "opt_outs": self.opt_outs,
+        }
+        usual = PullConfig()
+        return {name: one for name, one in said.items() if self._differs(usual, name)}
+
+    def _differs(self, usual: PullConfig, name: str) -> bool:
+        return bool(getattr(self, name) != getattr(usual, name))
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionConfig:
     """One `[connections.NAME]`.
 
@@ -53,6 +101,7 @@ class ConnectionConfig:
         field_map: name of a map, or an absolute path to one.
         unsubscribe_means: `everywhere` widens an unsubscription to every segment.
         limits: empty = the integration's own.
+        pull: when contacts are pulled, and how.
         settings: the integration's settings, `${VAR}` replaced. A setting whose
             variable is missing is left out. Not checked here; holds secrets, so
             it is in no repr.
@@ -73,6 +122,7 @@ class ConnectionConfig:
     field_map: str = ""
     unsubscribe_means: UnsubscribeMeans = "segment"
     limits: tuple[Limit, ...] = ()
+    pull: PullConfig = PullConfig()
     settings: dict[str, object] = field(default_factory=dict[str, object], repr=False)
     variables: dict[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
@@ -144,6 +194,19 @@ class PointTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class AudienceConfig:
+    """A saved filter over contacts.
+
+    Args:
+        key: stable; what rules and commands name it by.
+    """
+
+    key: str
+    name: str
+    conditions: Filter = field(default_factory=Filter)
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How long what is over is kept; None = for ever.
 
@@ -172,7 +235,8 @@ class Config:
         retry: waits after the first, second, … failed try of one contact.
         timezone: of times of day, as `Europe/Amsterdam`.
         log_format, log_level: of what the worker logs.
-        listen: HOST:PORT of the worker's probes and metrics; "" = none.
+        listen: HOST:PORT of the worker's probes, metrics and webhooks; "" = none.
+        public_url: where services reach that from outside; "" = they cannot.
         grace: how long a worker that is stopped lets what it sends end.
         retention_days: of all of `retention` that says nothing else; 0 = for ever.
         plugins_disabled: names of plugins not to load.
@@ -194,6 +258,7 @@ class Config:
     log_format: LogFormat = "text"
     log_level: LogLevel = "info"
     listen: str = ""
+    public_url: str = ""
     grace: timedelta = timedelta(seconds=30)
     retention: Retention = Retention()
     plugins_disabled: tuple[str, ...] = ()
@@ -205,5 +270,6 @@ class Config:
     )
     rules: tuple[Rule, ...] = ()
     point_triggers: tuple[PointTrigger, ...] = ()
+    audiences: tuple[AudienceConfig, ...] = ()
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     warnings: tuple[Problem, ...] = ()

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import cast
 
 from onward.config.model import (
+    AudienceConfig,
     ConnectionConfig,
     OptIn,
     PointTrigger,
+    PullConfig,
     PushTo,
     Rule,
     UnsubscribeMeans,
@@ -22,13 +24,17 @@ from onward.config.problems import Table, as_table, did_you_mean
 from onward.config.values import (
     as_action_glob,
     as_flag,
+    as_interval,
     as_key,
     as_limits,
     as_number,
     as_repeat,
     as_segment,
+    as_share,
     as_text,
     as_texts,
+    as_time_of_day,
+    as_timezone,
     fill_in,
 )
 from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
@@ -93,6 +99,7 @@ def read_connection(
         field_map=field_map,
         unsubscribe_means=table.one_of("unsubscribe_means", _UNSUBSCRIBE_MEANS),
         limits=table.read("limits", (), as_limits),
+        pull=_read_pull(table),
         settings=filled,
         variables=variables,
         missing_variables=tuple(absent),
@@ -100,6 +107,41 @@ def read_connection(
     )
     table.finish(hint=f"; the integration's own belong under [{table.where}.settings]")
     return config
+
+
+def _read_pull(table: Table) -> PullConfig:
+    usual = PullConfig()
+    return PullConfig(
+        every=table.read("pull", usual.every, as_interval),
+        at=table.read("pull_at", "", as_time_of_day),
+        timezone=table.read("timezone", "", as_timezone),
+        fire=table.read("fire_on_pull", False, as_flag),
+        limit=table.read("pull_limit", usual.limit, as_share),
+        opt_outs=table.read("push_opt_outs", False, as_flag),
+    )
+
+
+def read_audience(table: Table, known_fields: Collection[str]) -> AudienceConfig:
+    """Read one `[[audiences]]`."""
+    key = _key(table)
+    audience = AudienceConfig(
+        key=key,
+        name=table.read("name", key, as_text),
+        conditions=_conditions(table, known_fields),
+    )
+    table.finish()
+    return audience
+
+
+def _conditions(table: Table, known_fields: Collection[str]) -> Filter:
+    raw = table.read("if", None, lambda value: value)
+    if raw is None:
+        return Filter()
+    try:
+        return Filter.parse(raw, source="", known=known_fields)
+    except ConfigError as error:
+        table.add("if", error.message)
+    return Filter()
 
 
 def _fingerprint(declared: dict[str, object], filled: dict[str, object]) -> str:
@@ -124,13 +166,7 @@ def read_rule(
 ) -> Rule:
     """Read one `[[rules]]`."""
     key = _key(table)
-    conditions = Filter()
-    raw = table.read("if", None, lambda value: value)
-    if raw is not None:
-        try:
-            conditions = Filter.parse(raw, source="", known=known_fields)
-        except ConfigError as error:
-            table.add("if", error.message)
+    conditions = _conditions(table, known_fields)
     rule = Rule(
         key=key,
         when=table.need("when", "", as_action_glob),

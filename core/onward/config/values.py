@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Literal, cast
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from onward.config.problems import did_you_mean
 from onward.contract import Limit
 from onward.filters import glob_problem
+from onward.filters.comparison import number_of
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _DURATION = re.compile(r"(\d{1,9})? ?([a-z]+)")
@@ -25,6 +27,11 @@ _UNITS = {
     **dict.fromkeys(("h", "hour", "hours"), timedelta(hours=1)),
     **dict.fromkeys(("d", "day", "days"), timedelta(days=1)),
     **dict.fromkeys(("w", "week", "weeks"), timedelta(weeks=1)),
+}
+_INTERVALS: Mapping[object, timedelta] = {
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(weeks=1),
 }
 _LONGEST = timedelta(days=36_500)
 _DURATION_HELP = 'write it as "60s", "15m", "24h" or "7d"'
@@ -110,6 +117,55 @@ def as_duration(value: object) -> timedelta:
     if not 0 < amount <= _LONGEST // unit:
         raise ValueError("must be longer than nothing and shorter than 100 years")
     return unit * amount
+
+
+def as_interval(value: object) -> timedelta | None:
+    """Return how often something is done; None = never."""
+    if value is False or value == "never":
+        return None
+    if value is True:
+        return timedelta(days=1)
+    try:
+        every = _INTERVALS[value] if value in _INTERVALS else as_duration(value)
+    except (ValueError, TypeError):
+        raise ValueError(
+            'must be "daily", "weekly", "hourly", a length of time like "6h", or false'
+        ) from None
+    if every < timedelta(minutes=5):
+        raise ValueError("must be five minutes or longer")
+    return every
+
+
+def as_time_of_day(value: object) -> str:
+    """Return a time of day as HH:MM."""
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", as_text(value))
+    if found is None:
+        raise ValueError('must be a time of day, as "03:30"')
+    return f"{int(found[1]):02}:{found[2]}"
+
+
+def as_share(value: object) -> float:
+    """Return a share as a part of 1; written as "20%" or 0.2."""
+    share = number_of(value)
+    if isinstance(value, str) and value.strip().endswith("%"):
+        per_cent = number_of(value.strip().removesuffix("%"))
+        share = None if per_cent is None else per_cent / 100
+    if share is None:
+        raise ValueError('must be a share, as "20%" or 0.2')
+    if not 0 < share <= 1:
+        raise ValueError("must be more than 0% and at most 100%")
+    return float(share)
+
+
+def as_public_url(value: object) -> str:
+    """Return an address services can reach, without a slash at its end."""
+    text = as_text(value).rstrip("/")
+    url = urlsplit(text)
+    if url.scheme not in ("https", "http") or not url.hostname or url.query:
+        raise ValueError('must be an address, as "https://onward.bakery.example"')
+    if url.username or url.password:
+        raise ValueError("must not hold a password")
+    return text
 
 
 def as_listen(value: object) -> str:

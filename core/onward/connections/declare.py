@@ -105,6 +105,7 @@ def as_declared(state: State, declared: Mapping[str, ConnectionConfig]) -> State
         opt_in=config.opt_in,
         unsubscribe_means=config.unsubscribe_means,
         field_map_name=config.field_map,
+        pull=config.pull,
         verified_at=None,
     )
     if state.paused_code == MANUAL:
@@ -131,6 +132,7 @@ def _values(config: ConnectionConfig) -> dict[str, Any]:
             "opt_in": config.opt_in,
             "unsubscribe_means": config.unsubscribe_means,
             "field_map": config.field_map,
+            "pull": config.pull.document,
             "limits": [
                 [limit.calls, limit.per.total_seconds(), limit.path]
                 for limit in config.limits

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, or_, select, true, update
 
 from onward import signals
 from onward.alerts.book import Kind, close_alerts, open_alert
+from onward.config.model import PullConfig
 from onward.contract import RemoteField
 from onward.delivery.retry import rest_for
 from onward.errors import InputError
@@ -109,6 +110,7 @@ class State:
     opt_in: Literal["normal", "pending"]
     unsubscribe_means: str
     field_map_name: str
+    pull: PullConfig
     identity: str
     rate_key: str
     title: str
@@ -166,6 +168,7 @@ _SETTINGS = (
     "opt_in",
     "unsubscribe_means",
     "field_map_name",
+    "pull",
     "settings",
     "secrets",
     "field_map",
@@ -187,6 +190,7 @@ def _state(row: Any) -> State:
         opt_in=options.get("opt_in", "normal"),
         unsubscribe_means=options.get("unsubscribe_means", "segment"),
         field_map_name=options.get("field_map", ""),
+        pull=PullConfig.of(options.get("pull", {})),
         identity=row["identity"],
         rate_key=row["rate_key"],
         title=row["title"],

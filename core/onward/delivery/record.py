@@ -279,7 +279,8 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
         item = ready.item
         snapshot.email = item.email
         # No others: of what is not mapped now, nothing is known when it is again.
-        snapshot.values = dict(item.fields)
+        snapshot.values = snapshot.written = dict(item.fields)
+        snapshot.differs = 0
         snapshot.map_version = sent.map_version
         snapshot.unsure = False
         if not snapshot.is_alive:

@@ -31,12 +31,14 @@ from onward.models.delivery import (
     PushState,
 )
 from onward.models.events import Claim, Event, Job, Ledger, SchemaStep, Setting
+from onward.models.sync import Audience, Errand, Hint, SyncPage, SyncPlan, SyncRun
 
 __all__ = [
     "OPEN_STATES",
     "Alert",
     "AlertMessage",
     "Attempt",
+    "Audience",
     "Cause",
     "Claim",
     "Connection",
@@ -45,7 +47,9 @@ __all__ = [
     "ContactSegment",
     "ContactTag",
     "CustomField",
+    "Errand",
     "Event",
+    "Hint",
     "Identity",
     "ImportReport",
     "Job",
@@ -62,6 +66,9 @@ __all__ = [
     "Segment",
     "Setting",
     "Suppression",
+    "SyncPage",
+    "SyncPlan",
+    "SyncRun",
     "UTCDateTime",
     "table",
 ]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     DateTime,
     Dialect,
@@ -90,6 +91,11 @@ def later(default: str | int | float, **options: Any) -> Any:
     said = f"'{default}'" if isinstance(default, str) else str(default)
     server = {"server_default": text(said)}
     return Field(default=default, sa_column_kwargs=server, **options)
+
+
+def json_or_none() -> Any:
+    """Declare a JSON value that a later step added; None until it is written."""
+    return Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
 
 
 def present(name: str, column: str) -> Index:

@@ -3,10 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Float, Index
+from sqlalchemy import JSON, Float, Index, text
 from sqlmodel import Field, SQLModel
 
-from onward.models.columns import BigId, later, moment, moment_or_none, row_id
+from onward.models.columns import (
+    BigId,
+    json_or_none,
+    later,
+    moment,
+    moment_or_none,
+    row_id,
+)
 
 
 class Connection(SQLModel, table=True):
@@ -67,12 +74,24 @@ class RemoteContactRow(SQLModel, table=True):
     `unsure`: a late answer was refused, so read before the next write.
     `alias`: a second remote contact of a merged one; never written.
     `seen_at`: when what is known of it was last written.
+
+    `written`: the field values we last wrote, as confirmed; `differs`: how the
+    service differs from them, a sum of `onward.sync.drift`'s flags. `pulled`:
+    fingerprint of what a pull last took from it. `created_at` is the service's own
+    word, `first_seen_at` ours, `fetched_at` when it was last read by itself, whole.
     """
 
     __tablename__ = "remote_contact"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         Index("remote_contact_email", "connection_id", "email"),
         Index("remote_contact_ours", "connection_id", "contact_id"),
+        Index(
+            "remote_contact_differs",
+            "connection_id",
+            "remote_id",
+            sqlite_where=text("differs <> 0"),
+            postgresql_where=text("differs <> 0"),
+        ),
     )
 
     connection_id: int = Field(primary_key=True, sa_type=BigId)
@@ -86,6 +105,12 @@ class RemoteContactRow(SQLModel, table=True):
     unsure: bool = False
     alias: bool = False
     seen_at: datetime = moment()
+    written: dict[str, Any] | None = json_or_none()
+    differs: int = later(0)
+    pulled: str = later("")
+    created_at: datetime | None = moment_or_none()
+    first_seen_at: datetime | None = moment_or_none()
+    fetched_at: datetime | None = moment_or_none()
 
 
 class RemoteSegmentRow(SQLModel, table=True):
