@@ -1,0 +1,1 @@
+"""The pull: when a connection's contacts are read, and what becomes of them."""
