@@ -62,6 +62,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "memory",
         "remote",
         "speed",
+        "sync.plan",
+        "sync.runs",
     ),
     ("alerts.book",),
     ("signals",),

@@ -98,6 +98,8 @@ class Wire:
         sleep: waits that many seconds (tests move their clock instead).
         stopping: asked while waiting; when it says so, no turn is waited for.
         instrument: listens; `connection` and `integration` say whose calls these are.
+        keeps: what is asked and answered is kept for an attempt; False for what comes
+            in pages without an end.
         slots: what counts those in flight; wires of one drain share it.
     """
 
@@ -115,6 +117,7 @@ class Wire:
     instrument: Instrument = field(default_factory=Nobody)
     connection: str = ""
     integration: str = ""
+    keeps: bool = True
     slots: AbstractContextManager[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -327,14 +330,20 @@ class Api:
         if failure is not None:
             raise failure
 
+    def _asked(self, request: httpx.Request) -> dict[str, Any]:
+        redactor = self._wire.redactor
+        return {
+            "method": request.method,
+            "url": redactor.url(str(request.url)),
+            "request": redactor.body(request.content.decode("utf-8", "replace")),
+        }
+
     def _send(self, request: httpx.Request) -> Answer:
         wire = self._wire
         started = time.monotonic()
-        seen: dict[str, Any] = {
-            "method": request.method,
-            "url": wire.redactor.url(str(request.url)),
-            "request": wire.redactor.body(request.content.decode("utf-8", "replace")),
-        }
+        seen: dict[str, Any] = {}
+        if wire.keeps:
+            seen = self._asked(request)
         title, code = wire.authenticator.title, ""
         call = Call(
             wire.connection,
@@ -360,10 +369,13 @@ class Api:
             ) from error
         else:
             seen["status"] = response.status_code
-            seen["answer"] = wire.redactor.body(body.decode("utf-8", "replace"))
+            if wire.keeps:
+                text = body.decode("utf-8", "replace")
+                seen["answer"] = wire.redactor.body(text)
         finally:
             seen["ms"] = round((time.monotonic() - started) * 1000)
-            self.exchanges.append(seen)
+            if wire.keeps:
+                self.exchanges.append(seen)
             _tell(call, seen["ms"], code)
         return Answer(request.method, response.status_code, response.headers, body)
 

@@ -175,6 +175,13 @@ class Integration:
         """
         raise NotImplementedError
 
+    def same(self, field: str, one: str, other: str) -> bool:
+        """Tell whether two texts of a field mean the same to the service.
+
+        What it writes otherwise than it was sent, as `0` for blank, is no difference.
+        """
+        return one.strip() == other.strip()
+
     # Optional, found by name: see `can`.
     #   read(api, batch, segment) -> Iterable[RemoteContact]
     #   poll(api, job, batch) -> Iterator[Outcome]; one per item as in push, and

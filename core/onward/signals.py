@@ -101,6 +101,20 @@ class ConnectionFact:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SyncFact:
+    """A pull of a connection ended.
+
+    Args:
+        run_id: of the pull.
+        counts: `shown`, `created`, `changed`, `unchanged`, `unsubscribed`, … rows.
+    """
+
+    connection: str
+    run_id: int
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 Fact = (
     ContactFact
     | ContactAction
@@ -108,6 +122,7 @@ Fact = (
     | PointTriggered
     | PushFact
     | ConnectionFact
+    | SyncFact
 )
 
 

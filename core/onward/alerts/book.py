@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """A plugin is not loaded; subject: its name."""
     OUTDATED = "outdated"
     """A process works with an older `onward.toml` that leads elsewhere."""
+    SYNC = "sync"
+    """A pull fails again and again, or stopped and asks."""
     CLOCK = "clock"
     """A machine's clock is off; subject: its name."""
 

@@ -22,6 +22,7 @@ _OPENED: dict[str, Callable[[Document], str]] = {
     Kind.PLUGIN_ERROR: lambda a: f"{a['connection']}: its plugin fails: {a['reason']}",
     Kind.PLUGIN: lambda a: f"the plugin {a['subject']} is not loaded: {a['reason']}",
     Kind.OUTDATED: lambda a: f"{a['connection']}: {a['reason']}",
+    Kind.SYNC: lambda a: f"{a['connection']}: its pull stopped: {a['reason']}",
     Kind.CLOCK: lambda a: f"the clock of {a['subject']} is off: {a['reason']}",
 }
 _CLOSED: dict[str, Callable[[Document], str]] = {
@@ -39,6 +40,7 @@ _CLOSED: dict[str, Callable[[Document], str]] = {
     Kind.OUTDATED: lambda a: (
         f"{a['connection']}: no process works with an older onward.toml any more"
     ),
+    Kind.SYNC: lambda a: f"{a['connection']}: its pull works again",
     Kind.CLOCK: lambda a: f"the clock of {a['subject']} is right again",
 }
 

@@ -11,16 +11,19 @@ from onward.connections.state import State
 from onward.errors import InputError
 from onward.models import (
     Connection,
+    Hint,
     Memory,
     Push,
     RemoteContactRow,
     RemoteSegmentRow,
     Setting,
+    SyncPlan,
     table,
 )
 from onward.models.delivery import OPEN_SQL
 from onward.runtime import Runtime
 from onward.sql import PerDialect
+from onward.sync.runs import cancel_runs
 
 pushes = table(Push)
 settings = table(Setting)
@@ -106,7 +109,9 @@ def remove_connection(runtime: Runtime, state: State) -> int:
                 due_at=None,
             )
         ).rowcount
-        for kept in (RemoteContactRow, RemoteSegmentRow, Memory):
+        why = "the connection was removed"
+        cancel_runs(transaction, state.id, runtime.clock(), why)
+        for kept in (RemoteContactRow, RemoteSegmentRow, Memory, Hint, SyncPlan):
             known = table(kept)
             transaction.execute(delete(known).where(known.c.connection_id == state.id))
         transaction.execute(delete(rows).where(rows.c.id == state.id))

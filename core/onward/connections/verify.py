@@ -45,10 +45,12 @@ from onward.errors import (
     PluginError,
     ServiceError,
 )
+from onward.integrations import can
 from onward.logs.addresses import without_addresses
 from onward.models import (
     OPEN_STATES,
     Connection,
+    Hint,
     Memory,
     Push,
     RemoteContactRow,
@@ -57,12 +59,15 @@ from onward.models import (
 )
 from onward.plain import one_line
 from onward.runtime import Runtime
+from onward.sync.plan import FIRST, SETTINGS, ask_for_pull, forget_plan
+from onward.sync.runs import cancel_runs
 
 rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
 remote_contacts = table(RemoteContactRow)
 memory = table(Memory)
 pushes = table(Push)
+hints = table(Hint)
 
 FRESH = timedelta(days=1)
 log = logging.getLogger("onward.connections")
@@ -136,6 +141,8 @@ def verify_connection(
         hold_state(transaction, state)
         if changed:
             _reset(transaction, state, runtime)
+        if can(opened.integration, "pull"):
+            _plan_pull(transaction, state, runtime, changed=changed)
         _save(transaction, runtime, state, found)
         _save_segments(transaction, runtime, state, found.segments)
         own = None if found.problem else found.segment_id
@@ -395,6 +402,18 @@ def _save_segments(
         )
 
 
+def _plan_pull(
+    transaction: Transaction, state: State, runtime: Runtime, *, changed: bool
+) -> None:
+    """Have a new account pulled at once, and one that has new credentials."""
+    if state.pull.every is None:
+        return
+    if changed or not state.identity:
+        ask_for_pull(transaction, state.id, runtime.clock(), FIRST)
+    elif state.verified_at is None:
+        ask_for_pull(transaction, state.id, runtime.clock(), SETTINGS)
+
+
 def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     """Forget the old account: ids, snapshots, cursors; ledger and opt-outs stay."""
     note_move(transaction, state.id, runtime.clock())
@@ -420,5 +439,8 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
             due_at=None,
         )
     )
-    for known in (remote_contacts, memory, remote_segments):
+    why = "the connection leads to another account"
+    cancel_runs(transaction, state.id, runtime.clock(), why)
+    forget_plan(transaction, state.id)
+    for known in (remote_contacts, memory, remote_segments, hints):
         transaction.execute(delete(known).where(known.c.connection_id == state.id))

@@ -103,12 +103,18 @@ class Finder:
         self.emails: dict[int, str | None] = {}
         self._merged: dict[int, int] = {}
 
-    def find_all(self, wanted: Sequence[Mapping[str, str]]) -> list[Found]:
+    def find_all(
+        self,
+        wanted: Sequence[Mapping[str, str]],
+        given: Mapping[int, int] | None = None,
+    ) -> list[Found]:
         """Return one answer per entry, in order; entries may repeat.
 
         Args:
             wanted: identities per contact, kind → value, e-mail lower-cased;
                 at least one each.
+            given: place of an entry → the contact it is about, known already; its
+                identities, if any, belong to that contact from now on.
 
         Raises:
             Repeat: another process created or merged one of them just now.
@@ -119,7 +125,11 @@ class Finder:
         taken: set[Key] = set()
         for index, entry in enumerate(wanted):
             keys = tuple(sorted(entry.items()))
-            if keys in fresh:
+            if given and index in given:
+                self._create(wanted, fresh, answers)
+                fresh, taken = {}, set()
+                answers[index] = self._settle(entry, Found(given[index]))
+            elif keys in fresh:
                 fresh[keys].append(index)
             elif any(key in self.known or key in taken for key in keys):
                 # It may touch one that is about to be created: those first.
@@ -198,9 +208,9 @@ class Finder:
 
     # -- identities of which at least one is known
 
-    def _settle(self, entry: Mapping[str, str]) -> Found:
+    def _settle(self, entry: Mapping[str, str], given: Found | None = None) -> Found:
         kinds = sorted(entry, key=_weakness)
-        found = self._owner(entry, kinds)
+        found = given or self._owner(entry, kinds)
         for kind in kinds:
             self._attach(found, kind, entry[kind])
         return found

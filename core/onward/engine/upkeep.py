@@ -10,6 +10,7 @@ from onward.delivery.repaired import try_paused
 from onward.engine.port import Engine
 from onward.pruning import prune_daily
 from onward.runtime import Runtime
+from onward.sync.due import pull_due
 
 # Looks as often; each connection is tried once a day.
 TRY_PAUSED = timedelta(minutes=15)
@@ -17,6 +18,8 @@ CHECK = timedelta(minutes=1)
 TELL = timedelta(seconds=5)
 # Looks as often; it is done once a day.
 PRUNE = timedelta(minutes=15)
+# Looks as often; what is due is known by then.
+PULL = timedelta(seconds=5)
 
 
 def register_tasks(engine: Engine, runtime: Runtime) -> None:
@@ -37,7 +40,11 @@ def register_tasks(engine: Engine, runtime: Runtime) -> None:
     def prune_what_is_old() -> None:
         prune_daily(runtime, stopping=runtime.ending.is_set)
 
+    def pull_what_is_due() -> None:
+        pull_due(runtime, stopping=runtime.ending.is_set)
+
     engine.every(PRUNE, prune_what_is_old)
+    engine.every(PULL, pull_what_is_due)
     engine.every(TRY_PAUSED, try_paused_connections)
     engine.every(CHECK, check_alerts)
     engine.every(TELL, tell_alerts)

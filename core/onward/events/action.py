@@ -42,6 +42,9 @@ class Action:
         points: awarded directly, as by `add_points`.
         actor: who did it, when that is not the source.
         quiet: write the contact without any event, rule or trigger (an import).
+        about: id of the contact it is about, where that is known; identities that
+            are given belong to it from now on. 0 = they say who it is.
+        origin: connection it came from: nothing that follows is pushed back there.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Action:
     reason: str = ""
     actor: str = ""
     quiet: bool = False
+    about: int = 0
+    origin: int = 0
 
     @property
     def identities(self) -> dict[str, str]:

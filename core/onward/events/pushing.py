@@ -40,11 +40,14 @@ def aim(transaction: Transaction, doings: Sequence[Doing]) -> list[Aimed]:
     aimed: list[Aimed] = []
     for doing, kind, key, to in wishes:
         target = targets.find(to)
-        if target is not None:
+        if target is not None and target[0] != doing.action.origin:
             aimed.append((doing, kind, key, *target))
             continue
-        why = f'there is no connection "{to.connection}" any more'
-        log.warning("%s %s pushes nothing: %s", kind, key, why)
+        if target is not None:
+            why = f"it came from {to.connection} and is not pushed back there"
+        else:
+            why = f'there is no connection "{to.connection}" any more'
+            log.warning("%s %s pushes nothing: %s", kind, key, why)
         if doing.entries:
             doing.entries[-1].looked.append((key, True, why))
     return aimed

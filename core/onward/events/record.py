@@ -121,7 +121,8 @@ class _Recording:
     def do(self, actions: Sequence[Action]) -> list[ActionResult]:
         """Do everything; return one result per action."""
         finder = Finder(self.transaction, self.now, self._merge)
-        found = finder.find_all([action.identities for action in actions])
+        about = {place: one.about for place, one in enumerate(actions) if one.about}
+        found = finder.find_all([action.identities for action in actions], about)
         self._write_contacts(actions, found)
         doings = self._doings(actions, found)
         joined = follow_rules(self.transaction, self.book, doings, self.now)

@@ -15,6 +15,7 @@ class SyncPlan(SQLModel, table=True):
     `anchor_at`: when it was first connected; the time of day follows from it where
     none is set. `schedule`: the schedule `due_at` was computed by. `tries`: failed
     ones since the last pull that worked. `offered`: its audiences were made once.
+    `place`: remote id after which contacts are fetched one by one.
     """
 
     __tablename__ = "sync_plan"  # pyright: ignore[reportAssignmentType]
@@ -27,6 +28,7 @@ class SyncPlan(SQLModel, table=True):
     full: bool = False
     tries: int = 0
     offered: bool = False
+    place: str = ""
 
 
 class SyncRun(SQLModel, table=True):
@@ -70,12 +72,16 @@ class SyncRun(SQLModel, table=True):
 
 
 class SyncPage(SQLModel, table=True):
-    """Who was on one page of a running pull; gone when it ends."""
+    """Who was on one page of a running pull; gone when it ends.
+
+    `members_of`: the remote segment whose members the page lists; "" = everybody.
+    """
 
     __tablename__ = "sync_page"  # pyright: ignore[reportAssignmentType]
 
     run_id: int = Field(primary_key=True, sa_type=BigId)
     number: int = Field(primary_key=True)
+    members_of: str = ""
     ids: list[str] = Field(default_factory=list, sa_type=JSON)
 
 

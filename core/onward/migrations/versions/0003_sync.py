@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("full", sa.Boolean(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("offered", sa.Boolean(), nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
@@ -67,6 +68,7 @@ def upgrade() -> None:
         "sync_page",
         sa.Column("run_id", BIG, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("members_of", sa.String(), nullable=False),
         sa.Column("ids", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "number"),
     )

@@ -1,0 +1,126 @@
+"""Read by themselves those somebody pointed at: webhooks, or a page they missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import bindparam, delete, func, select, update
+
+from onward.among import ForEach
+from onward.contract import RemoteKey
+from onward.models import Hint, table
+
+hints = table(Hint)
+
+BATCH = 20
+# Whoever took them may have died.
+TAKEN_FOR = timedelta(minutes=5)
+# After so many tries somebody else's pull has to find out.
+MOST_TRIES = 7
+
+_DUE = (
+    select(hints)
+    .where(hints.c.connection_id == bindparam("of"), hints.c.due_at <= bindparam("now"))
+    .order_by(hints.c.due_at, hints.c.remote_id)
+    .limit(BATCH)
+)
+_WHO = (
+    select(hints.c.connection_id)
+    .where(hints.c.due_at <= bindparam("now", type_=hints.c.due_at.type))
+    .distinct()
+)
+_COUNT = (
+    select(func.count())
+    .select_from(hints)
+    .where(hints.c.connection_id == bindparam("of"))
+)
+_OURS = (hints.c.connection_id == bindparam("of"),)
+# Due again meanwhile: somebody pointed at them once more.
+_SAME = hints.c.due_at == bindparam("until", type_=hints.c.due_at.type)
+_TAKE = ForEach(
+    lambda among: (
+        update(hints)
+        .where(*_OURS, among(hints.c.remote_id, "ids"))
+        .values(
+            due_at=bindparam("until", type_=hints.c.due_at.type),
+            tries=hints.c.tries + 1,
+        )
+    )
+)
+_DONE = ForEach(
+    lambda among: delete(hints).where(*_OURS, among(hints.c.remote_id, "ids"), _SAME)
+)
+_LATER = ForEach(
+    lambda among: (
+        update(hints)
+        .where(*_OURS, among(hints.c.remote_id, "ids"), _SAME)
+        .values(due_at=bindparam("again", type_=hints.c.due_at.type))
+    )
+)
+_GIVE_UP = delete(hints).where(*_OURS, hints.c.tries > MOST_TRIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointed:
+    """Some that are to be read now, and until when they are ours."""
+
+    keys: Sequence[RemoteKey]
+    until: datetime
+
+    def only(self, ids: Iterable[str]) -> Pointed:
+        """Return those of them that have these ids."""
+        wanted = set(ids)
+        return replace(self, keys=[key for key in self.keys if key.id in wanted])
+
+
+def take_hints(
+    transaction: Transaction, connection_id: int, now: datetime
+) -> Pointed | None:
+    """Take some that are due; None when none is."""
+    given = {"of": connection_id, "now": now}
+    found = transaction.execute(_DUE, given).all()
+    if not found:
+        return None
+    until = now + TAKEN_FOR
+    keys = [RemoteKey(row.remote_id, tuple(row.segments)) for row in found]
+    ids = [key.id for key in keys]
+    transaction.execute(
+        _TAKE(transaction), {"of": connection_id, "ids": ids, "until": until}
+    )
+    return Pointed(keys, until)
+
+
+def drop_hints(transaction: Transaction, connection_id: int, some: Pointed) -> None:
+    """Forget those that were read, unless they were pointed at once more since."""
+    ids = [key.id for key in some.keys]
+    given = {"of": connection_id, "ids": ids, "until": some.until}
+    transaction.execute(_DONE(transaction), given)
+    transaction.execute(_GIVE_UP, {"of": connection_id})
+
+
+def return_hints(
+    transaction: Transaction, connection_id: int, some: Pointed, again_at: datetime
+) -> None:
+    """Let those that could not be read wait."""
+    ids = [key.id for key in some.keys]
+    given = {"of": connection_id, "ids": ids, "until": some.until, "again": again_at}
+    transaction.execute(_LATER(transaction), given)
+    transaction.execute(_GIVE_UP, {"of": connection_id})
+
+
+def hinted_connections(transaction: Transaction, now: datetime) -> list[int]:
+    """Return the connections that have some to be read now."""
+    return sorted(transaction.execute(_WHO, {"now": now}).scalars())
+
+
+def count_hints(transaction: Transaction, connection_id: int) -> int:
+    """Count those that are to be read, now or later."""
+    return int(transaction.execute(_COUNT, {"of": connection_id}).scalar_one())
+
+
+def forget_hints(transaction: Transaction, connection_id: int) -> None:
+    """Forget all of a connection that is gone, or another account by now."""
+    transaction.execute(delete(hints).where(hints.c.connection_id == connection_id))
