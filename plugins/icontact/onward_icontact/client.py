@@ -5,10 +5,8 @@ Every fact here has its source in the plugin's README, section "What we know".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote
 
 from onward import (
@@ -21,108 +19,30 @@ from onward import (
     RemoteContact,
     Temporary,
 )
+from onward_icontact.rows import (
+    SMALLEST_PAGE,
+    Page,
+    Row,
+    count_of,
+    may_be_cut,
+    membership,
+    record,
+    text_of,
+)
 
 PAGE = 500
-SMALLEST_PAGE = 20
 # Of accounts, folders, lists, fields; 20 rows is the smallest page that is known.
 MOST_PAGES = 500
 # Rows read twice at the seam of two pages: some may vanish in between.
 OVERLAP = 10
-# Bookkeeping of a row; everything else in it is a field.
-NOT_FIELDS = frozenset({"contactId", "createDate", "status", "bounceCount"})
-STATUSES = {
-    "normal": "normal",
-    "pending": "pending",
-    "invitable": "pending",
-    "donotcontact": "opted_out",
-    "bounced": "bounced",
-    "deleted": "deleted",
-}
 # Always there while the account and the folder are. Subscriptions are asked for by
 # list, and that may be what is missing.
 COLLECTIONS = ("a/", "c/", "/contacts", "/lists", "/customfields")
 IGNORED_FILTER = "ignored_filter"
-DIGITS = re.compile("[0-9]{1,18}")
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(?::00)?")
-
-Row = dict[str, Any]
 
 
 class Gone(Rejected):
     """What the request is about does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a collection; `total` is None when the answer has none."""
-
-    rows: list[Row]
-    total: int | None
-
-
-def text_of(value: object) -> str:
-    """Return a wire value as text: null and "" are the same, ids are texts."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return str(value).strip()
-
-
-def record(row: Row) -> RemoteContact:
-    """Return a contact row as Onward sees remote contacts."""
-    status = text_of(row.get("status"))
-    return RemoteContact(
-        remote_id=text_of(row.get("contactId")),
-        email=text_of(row.get("email")).lower(),
-        fields={
-            name: text_of(value)
-            for name, value in row.items()
-            if name not in NOT_FIELDS
-        },
-        status=STATUSES.get(status, status),
-    )
-
-
-def same(sent: str, got: str) -> bool:
-    """Tell whether a field came back as it was sent.
-
-    Line ends, an unticked box (`0` or blank), decimals and a time of midnight
-    behind a date are no difference.
-    """
-    return _normal(sent) == _normal(got)
-
-
-def _normal(text: str) -> str:
-    text = text.replace("\r\n", "\n").strip()
-    if NUMBER.fullmatch(text):
-        number = text.rstrip("0").rstrip(".") if "." in text else text
-        return "" if number in ("0", "-0") else number
-    midnight = MIDNIGHT.fullmatch(text)
-    return midnight[1] if midnight else text
-
-
-def membership(row: Row) -> Membership:
-    """Return the status of a subscription row."""
-    status = text_of(row.get("status"))
-    if status in ("normal", "pending", "unsubscribed"):
-        return cast("Membership", status)
-    return "none"
-
-
-def may_be_cut(page: Page) -> bool:
-    """Tell whether a first page is as long as one that a service cuts off.
-
-    How many rows it gives at most is not known for sure; it is a round number.
-    """
-    size = len(page.rows)
-    return size == SMALLEST_PAGE or (size > 0 and size % 50 == 0)
-
-
-def count_of(text: str) -> int | None:
-    """Return a count or an id as a number; None when it is none."""
-    return int(text) if DIGITS.fullmatch(text) else None
 
 
 def _number(id_: str) -> int | str:
@@ -209,6 +129,30 @@ class Client:
 
     # -- collections
 
+    def _page(
+        self, path: str, key: str, query: Mapping[str, str], limit: int, offset: int
+    ) -> Page:
+        """GET one page.
+
+        Raises:
+            Temporary: it came without the collection or with a warning, so it is not
+                what was asked for.
+        """
+        terms = {**query, "limit": str(limit), "offset": str(offset)}
+        written = "&".join(f"{name}={value}" for name, value in terms.items())
+        body = self._call("GET", f"{path}?{written}")
+        if words := _words(body):
+            raise Temporary(
+                f"iContact did not answer what was asked: {words}", code=IGNORED_FILTER
+            )
+        if key not in body:
+            # Nobody there would be a list of nobody.
+            raise Temporary(
+                f"iContact answered without the {key} that were asked for",
+                code="not_understood",
+            )
+        return Page(_rows(body, key), count_of(text_of(body.get("total"))))
+
     def pages(
         self, path: str, key: str, query: Mapping[str, str], limit: int = PAGE
     ) -> Iterator[Page]:
@@ -219,34 +163,18 @@ class Client:
                 separates values and stays itself, one inside a value does not.
 
         Raises:
-            Temporary: a page came without the collection or with a warning, so it
-                is not what was asked for, or the pages shifted too far to have
-                seen every row.
+            Temporary: as `_page`, or the pages shifted too far to have seen every row.
         """
         offset = end = longest = 0
         before: list[Row] = []
         while True:
-            terms = {**query, "limit": str(limit), "offset": str(offset)}
-            written = "&".join(f"{name}={value}" for name, value in terms.items())
             try:
-                body = self._call("GET", f"{path}?{written}")
+                page = self._page(path, key, query, limit, offset)
             except (Rejected, Temporary) as error:
                 if error.status not in (400, 500) or limit <= SMALLEST_PAGE:
                     raise
                 limit = max(limit // 5, SMALLEST_PAGE)
                 continue
-            if words := _words(body):
-                raise Temporary(
-                    f"iContact did not answer what was asked: {words}",
-                    code=IGNORED_FILTER,
-                )
-            if key not in body:
-                # Nobody there would be a list of nobody.
-                raise Temporary(
-                    f"iContact answered without the {key} that were asked for",
-                    code="not_understood",
-                )
-            page = Page(_rows(body, key), count_of(text_of(body.get("total"))))
             seam = before[-min(OVERLAP, len(before) // 10) :] if offset < end else []
             if seam and page.rows and not any(row in page.rows for row in seam):
                 raise Temporary("iContact's pages shifted while they were read")

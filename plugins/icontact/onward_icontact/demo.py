@@ -20,7 +20,7 @@ from typing import Any
 
 from onward import ConfigError, CredentialsRefused, Onward
 from onward.testing import serve
-from onward_icontact.client import text_of
+from onward_icontact.rows import text_of
 from onward_icontact.simulator import Folder, Simulator
 
 Say = Callable[[str], None]

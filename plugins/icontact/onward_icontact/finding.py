@@ -14,16 +14,8 @@ from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 from onward import CredentialsRefused, RemoteContact, ServiceError, Temporary
-from onward_icontact.client import (
-    IGNORED_FILTER,
-    PAGE,
-    SMALLEST_PAGE,
-    Client,
-    Page,
-    count_of,
-    may_be_cut,
-    record,
-)
+from onward_icontact.client import IGNORED_FILTER, PAGE, Client
+from onward_icontact.rows import SMALLEST_PAGE, Page, count_of, may_be_cut, record
 
 URL_BYTES = 4_000
 URL_REST = 300  # for the path and the other terms

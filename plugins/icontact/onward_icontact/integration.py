@@ -30,9 +30,10 @@ from onward import (
     minute,
     setting,
 )
-from onward_icontact.client import NOT_FIELDS, Client, Row, text_of
+from onward_icontact.client import Client
 from onward_icontact.push import push_batch
 from onward_icontact.reading import read_contacts
+from onward_icontact.rows import NOT_FIELDS, Row, text_of
 
 EXTERNAL_LOGIN = "https://app.icontact.com/icp/core/externallogin"
 NOT_CONNECTED = (

@@ -15,8 +15,9 @@ from onward import (
     SegmentGone,
     Temporary,
 )
-from onward_icontact.client import Client, Row, membership, text_of
+from onward_icontact.client import Client
 from onward_icontact.finding import find_all
+from onward_icontact.rows import Row, membership, text_of
 
 
 def require_list(client: Client, segment: RemoteSegment) -> None:

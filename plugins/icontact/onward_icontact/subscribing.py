@@ -14,8 +14,9 @@ from onward import (
     RemoteContact,
     RemoteSegment,
 )
-from onward_icontact.client import Client, membership, text_of
+from onward_icontact.client import Client
 from onward_icontact.reading import find_members, read_memberships, require_list
+from onward_icontact.rows import membership, text_of
 
 OPT_OUTS_FOR = timedelta(minutes=10)
 # Older than this they are read again before somebody is subscribed, unless there

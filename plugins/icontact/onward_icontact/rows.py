@@ -1,0 +1,119 @@
+"""Rows as iContact writes them, and what they mean.
+
+Every fact here has its source in the plugin's README, section "What we know".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from onward import Membership, RemoteContact
+
+SMALLEST_PAGE = 20
+EASTERN = ZoneInfo("America/New_York")
+# Bookkeeping of a row; everything else in it is a field.
+NOT_FIELDS = frozenset({"contactId", "createDate", "status", "bounceCount"})
+STATUSES = {
+    "normal": "normal",
+    "pending": "pending",
+    "invitable": "pending",
+    "donotcontact": "opted_out",
+    "bounced": "bounced",
+    "deleted": "deleted",
+}
+DIGITS = re.compile("[0-9]{1,18}")
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(?::00)?")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a collection; `total` is None when the answer has none."""
+
+    rows: list[Row]
+    total: int | None
+
+
+def text_of(value: object) -> str:
+    """Return a wire value as text: null and "" are the same, ids are texts."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value).strip()
+
+
+def moment_of(value: object) -> datetime | None:
+    """Return a time of the wire in UTC; None when it is none.
+
+    Without an offset it is wall time of the US East; the hour that comes twice in
+    autumn is the first of the two.
+    """
+    try:
+        at = datetime.fromisoformat(text_of(value))
+        return (at if at.tzinfo else at.replace(tzinfo=EASTERN)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def record(row: Row) -> RemoteContact:
+    """Return a contact row as Onward sees remote contacts."""
+    status = text_of(row.get("status"))
+    return RemoteContact(
+        remote_id=text_of(row.get("contactId")),
+        email=text_of(row.get("email")).lower(),
+        # Folders have hundreds of thousands of these: no call for the usual value.
+        fields={
+            name: value.strip() if type(value) is str else text_of(value)
+            for name, value in row.items()
+            if name not in NOT_FIELDS
+        },
+        status=STATUSES.get(status, status),
+        created_at=moment_of(row.get("createDate")),
+    )
+
+
+def same(sent: str, got: str) -> bool:
+    """Tell whether a field came back as it was sent.
+
+    Line ends, an unticked box (`0` or blank), decimals and a time of midnight
+    behind a date are no difference.
+    """
+    return _normal(sent) == _normal(got)
+
+
+def _normal(text: str) -> str:
+    text = text.replace("\r\n", "\n").strip()
+    if NUMBER.fullmatch(text):
+        number = text.rstrip("0").rstrip(".") if "." in text else text
+        return "" if number in ("0", "-0") else number
+    midnight = MIDNIGHT.fullmatch(text)
+    return midnight[1] if midnight else text
+
+
+def membership(row: Row) -> Membership:
+    """Return the status of a subscription row."""
+    status = text_of(row.get("status"))
+    if status in ("normal", "pending", "unsubscribed"):
+        return cast("Membership", status)
+    return "none"
+
+
+def may_be_cut(page: Page) -> bool:
+    """Tell whether a first page is as long as one that a service cuts off.
+
+    How many rows it gives at most is not known for sure; it is a round number.
+    """
+    size = len(page.rows)
+    return size == SMALLEST_PAGE or (size > 0 and size % 50 == 0)
+
+
+def count_of(text: str) -> int | None:
+    """Return a count or an id as a number; None when it is none."""
+    return int(text) if DIGITS.fullmatch(text) else None
