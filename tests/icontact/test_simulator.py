@@ -73,7 +73,7 @@ def test_takes_passwords_with_colons_and_accents(encoding: str) -> None:
         ("GET", "contacts/?limit=1", 200),
         ("GET", "Lists", 501),
         ("GET", "messages", 501),
-        ("GET", "contacts/1/actions", 501),
+        ("GET", "contacts/1/opens", 501),
         ("GET", "", 200),
         ("GET", "/icp/a", 200),
         ("GET", "/icp/a/999", 404),
@@ -456,3 +456,34 @@ def test_stands_several_threads() -> None:
 
     assert sim.folder().counts()["contacts"] == 200
     assert len(sim.requests) == 10
+
+
+def test_history_tells_who_changed_what() -> None:
+    """Writes and clicks are remembered, newest first; a search term narrows them."""
+    sim = a_simulator()
+    folder, client = sim.folder(), connect(sim)
+    ana = {"email": "ana@x.example", "firstName": "Ana", "fax": "1"}
+    made = client.post("contacts", json=[ana]).json()["contacts"][0]
+    path = f"contacts/{made['contactId']}"
+    client.post(path, json={"firstName": "Ana", "fax": "", "city": "Durham"})
+    client.post(path, json={"status": "donotcontact"})
+    subscription = {"contactId": made["contactId"], "listId": "4410"}
+    client.post("subscriptions", json=[{**subscription, "status": "unsubscribed"}])
+    folder.unsubscribe("VIP", "ana@x.example")
+
+    actions = client.get(f"{path}/actions").json()["actions"]
+    by_contact = client.get(f"{path}/actions?actor=contact").json()["actions"]
+
+    assert [(one["actionType"], one["actor"]) for one in actions] == [
+        ("EditSubscription", "contact"),
+        ("EditSubscription", "407118"),
+        ("EditStatus", "407118"),
+        ("EditFields", "407118"),
+        ("EditFields", "407118"),
+        ("AddContact", "407118"),
+    ]
+    assert actions[3]["details"] == {"fax": "", "city": "Durham"}
+    assert actions[5]["details"] == []
+    assert by_contact == actions[:1]
+    assert client.get("contacts/1/actions").status_code == 404
+    assert client.get("actions").status_code == 501

@@ -142,6 +142,29 @@ def test_crashes_on_one_address(stored: str, expected: int) -> None:
     assert client.post("contacts", json=[batch[0], batch[2]]).status_code == 200
 
 
+def test_contacts_go_and_come_back_while_they_are_read() -> None:
+    """`shift` moves the rows of the next pages, `emptied` leaves none."""
+    sim = Simulator()
+    for number in range(5):
+        sim.folder().add_contact(f"p{number}@x.example")
+    sim.fail("shift", resource="contacts", rows=2, after=1)
+    sim.fail("shift", resource="contacts", rows=-1, after=1)
+    sim.fail("emptied", resource="contacts", after=1)
+    client = connect(sim)
+
+    def seen() -> list[str]:
+        """Read the folder."""
+        rows = client.get("contacts?status=total").json()["contacts"]
+        return [row["email"][:2] for row in rows]
+
+    assert seen() == ["p0", "p1", "p2", "p3", "p4"]
+    assert seen() == ["p2", "p3", "p4"]
+    assert seen() == ["p0", "p2", "p3", "p4"]
+    assert seen() == []
+    assert client.post("contacts", json=ANA).json()["contacts"]
+    assert seen() == ["an"]
+
+
 def test_unknown_kinds_are_refused() -> None:
     """The message names the kinds there are."""
     with pytest.raises(ValueError, match="html_503"):

@@ -24,6 +24,10 @@ def seeded(sim: Simulator, given: dict[str, Any]) -> None:
     for one in given.get("contacts", []):
         fields, lists = one.get("fields", {}), one.get("lists", [])
         folder.add_contact(one["email"], one.get("status", "normal"), lists, **fields)
+    for one in given.get("actions", []):
+        at, details = datetime.fromisoformat(one["at"]), one.get("details", {})
+        whose = next(iter(folder.contacts))
+        folder.note_action(whose, one["kind"], details, one["actor"], at)
     if "lists" in given:
         for list_id in list(folder.lists):
             folder.delete_list(list_id)

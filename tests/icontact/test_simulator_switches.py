@@ -52,6 +52,12 @@ def names(answer: httpx.Response, folder: Folder) -> object:
     return [row["email"][:3] for row in answer.json()["contacts"]]
 
 
+def whose(answer: httpx.Response, folder: Folder) -> object:
+    """View whose memberships a search found."""
+    del folder
+    return [row["contactId"] for row in answer.json()["subscriptions"]]
+
+
 def keys(answer: httpx.Response, folder: Folder) -> object:
     """View the status and the members of the answer."""
     del folder
@@ -122,6 +128,13 @@ TWO = "contacts?status=total&email=ana@x.example,bo@x.example"
 ALL = "contacts?status=total"
 TO = "contacts"
 SUBS = "subscriptions"
+PAIR = f"{ALL}&limit=2"
+PARTS = ["contacts", "limit", "offset", "total"]
+SORTED = f"{ALL}&orderby=contactId:desc"
+# By their ids read backwards: 70012345, 6, 7, 9, 70012350.
+MIXED = ["fay", "ana", "bo@", "cem", "eve"]
+OF_EVE = f"subscriptions?contactId={EVE}"
+LEFT = "subscriptions?listId=4410&status=unsubscribed"
 EVERYBODY = ["ana", "bo@", "cem", "eve", "fay"]
 NEW = [{"email": "new@x.example", "state": "North Carolina"}]
 AT_NINE = "contacts?status=total&email=ana@x.example&createDate=2026-03-04T09:15:00"
@@ -147,6 +160,17 @@ CASES = [
         "search_rows", "short", "GET", TO, None,
         lambda answer, _: "business" in answer.text, False,
     ),
+    Case("total", "right", "GET", PAIR, None, total, (2, 5)),
+    Case("total", "page", "GET", PAIR, None, total, (2, 2)),
+    Case("total", "low", "GET", PAIR, None, total, (2, 2)),
+    Case("total", "high", "GET", PAIR, None, total, (2, 11)),
+    Case("total", "absent", "GET", PAIR, None, keys, (200, PARTS[:3])),
+    Case("orderby", "honoured", "GET", SORTED, None, names, EVERYBODY[::-1]),
+    Case("orderby", "ignored", "GET", SORTED, None, names, MIXED),
+    Case("orderby", "warning", "GET", SORTED, None, keys, (200, [*PARTS, "warnings"])),
+    Case("duplicate_rows", 2, "GET", PAIR, None, names, ["ana", "ana", "bo@", "bo@"]),
+    Case("actions_cap", 2, "GET", f"contacts/{ANA}/actions", None,
+         row("limit"), 2),
     Case("search_rows", "full", "GET", TO, None, row("contacts", 0, "orders"), "3"),
     Case("unknown_terms", "warning", "GET", "contacts?nick=a", None, names, ["ana"]),
     Case("unknown_terms", "no_rows", "GET", "contacts?nick=a", None, names, []),
@@ -253,6 +277,15 @@ CASES = [
          row("contacts", 0, "createDate"), "2026-03-05 09:15:00"),
     Case("revive_create_date", "kept", "POST", TO, [{"email": "dia@x.example"}],
          row("contacts", 0, "createDate"), "2026-03-04 09:15:00"),
+    Case("subscriptions_by_contact", "honoured", "GET", OF_EVE, None, whose, [EVE]),
+    Case("subscriptions_by_contact", "dropped", "GET", OF_EVE, None, whose, [ANA, EVE]),
+    Case("subscriptions_by_contact", "no_rows", "GET", OF_EVE, None, whose, []),
+    Case("subscriptions_by_contact", "warning", "GET", OF_EVE, None, keys,
+         (200, ["limit", "offset", "subscriptions", "total", "warnings"])),
+    Case("subscriptions_filter", "honoured", "GET", LEFT, None, whose, [EVE]),
+    Case("subscriptions_filter", "no_status", "GET", LEFT, None, whose, [ANA, EVE]),
+    Case("subscriptions_filter", "no_list", "GET", LEFT.replace("4410", "4411"), None,
+         whose, [EVE]),
     Case("duplicate_subscription", "notices", "POST", SUBS, sub(ANA), keys,
          (200, ["notices", "subscriptions"])),
     Case("duplicate_subscription", "empty", "POST", SUBS, sub(ANA), keys,

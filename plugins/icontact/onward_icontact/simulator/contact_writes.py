@@ -88,6 +88,7 @@ def _store(call: Call, item: Record, warnings: list[str]) -> Contact:
     is_new = contact is None or contact.status == "deleted"
     if contact is None:
         contact = call.folder.create_contact(given.email, call.now)
+        call.folder.note_action(contact.contact_id, "AddContact", {})
     elif contact.status == "deleted":
         _revive(call, contact)
     elif call.switches.omitted_status == "reset" and given.status == "":
@@ -152,6 +153,7 @@ def _apply(
     *,
     blanks_the_rest: bool,
 ) -> None:
+    before, old_email, old_status = dict(contact.values), contact.email, contact.status
     if blanks_the_rest:
         contact.values.clear()
     for name, value in given.values.items():
@@ -166,6 +168,19 @@ def _apply(
             contact.status = given.status
         elif call.switches.locked_status == "warning":
             warnings.append(texts.STATUS_LOCKED)
+    changed: Record = {
+        name: contact.get(name)
+        for name in {**before, **contact.values}
+        if before.get(name, "") != contact.get(name)
+    }
+    if contact.email != old_email:
+        changed["email"] = contact.email
+    if changed:
+        call.folder.note_action(contact.contact_id, "EditFields", changed)
+    if contact.status != old_status:
+        # What the details of this one look like is not known.
+        status: Record = {"newStatus": contact.status}
+        call.folder.note_action(contact.contact_id, "EditStatus", status)
 
 
 def _record(call: Call, contact: Contact) -> Record:

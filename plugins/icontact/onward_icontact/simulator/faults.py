@@ -33,6 +33,9 @@ KINDS: Mapping[str, str] = {
     "truncated_json": "the request is carried out, its answer cut in half",
     "empty_body": "the request is carried out, the answer has no body",
     "slow": "the answer takes `seconds`",
+    "shift": "before it is answered, `rows` of the first contacts are deleted (below "
+    "0: that many come back)",
+    "emptied": "before it is answered, all contacts are deleted",
     "reject_emails": "contacts with one of `emails` are refused, by 400 for the whole "
     "POST or (`how='warning'`) a warning for the item",
     "crash_500": "a POST of contacts holding `email` is a 500; `stored='before'` "
@@ -49,6 +52,7 @@ class Fault:
         times: how often it still strikes.
         after: how many matching requests it still lets pass.
         emails: lower-cased; what a fault by content looks for.
+        rows: how many contacts `shift` is about.
     """
 
     kind: str
@@ -63,6 +67,7 @@ class Fault:
     emails: frozenset[str] = field(default_factory=frozenset[str])
     how: str = "error400"
     stored: str = "nothing"
+    rows: int = 0
 
     def matches(self, request: httpx.Request, resource: str) -> bool:
         """Say whether the fault is about this request."""
@@ -101,6 +106,7 @@ class Faults:
         emails: Collection[str],
         how: str,
         stored: str,
+        rows: int,
     ) -> None:
         """Add a fault.
 
@@ -126,6 +132,7 @@ class Faults:
                 frozenset(one.lower() for one in emails),
                 how,
                 stored,
+                rows,
             )
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .records import (
     CONTACT_STATUSES,
+    Action,
     Contact,
     CustomField,
     MailingList,
@@ -19,6 +20,11 @@ from .records import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
+
+    from .exchange import Record
+
+API_USER = "407118"
+"""Whom the history names for what came by the API: the login's own id."""
 
 _FIRST_IDS = {
     "contact": 70012345,
@@ -49,6 +55,7 @@ class Folder:
         contacts: by contactId, in the order of their ids.
         subscriptions: by subscriptionId, `list_contact`.
         events: webhook events not sent yet, as (eventId, contact, list or None).
+        actions: what happened to contacts, by contactId, oldest first.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Folder:
         self.webhooks: dict[str, Webhook] = {}
         self.uploads: dict[str, Upload] = {}
         self.events: list[tuple[str, Contact, MailingList | None]] = []
+        self.actions: dict[str, list[Action]] = {}
         self._ids = ids
         self._now = now
         self._by_email: dict[str, str] = {}
@@ -181,6 +189,8 @@ class Folder:
             raise KeyError(email)
         one = self.list_named(list_name_or_id)
         self.subscribe(one.list_id, contact.contact_id, "unsubscribed")
+        details: Record = {"listId": one.list_id, "newStatus": "unsubscribed"}
+        self.note_action(contact.contact_id, "EditSubscription", details, "contact")
         self.note_event("contact_unsubscribed", contact, one)
 
     def counts(self) -> dict[str, int]:
@@ -202,6 +212,18 @@ class Folder:
         """Keep an event for those who registered for it."""
         if any(hook.event_id == event_id for hook in self.webhooks.values()):
             self.events.append((event_id, contact, one))
+
+    def note_action(
+        self,
+        contact_id: str,
+        kind: str,
+        details: Record,
+        actor: str = API_USER,
+        at: datetime | None = None,
+    ) -> None:
+        """Write something into a contact's history."""
+        made = Action(kind, at or self._now(), actor, details)
+        self.actions.setdefault(contact_id, []).append(made)
 
     def take_events(self) -> list[tuple[str, Contact, MailingList | None]]:
         """Return the events that wait, and forget them."""
@@ -238,6 +260,17 @@ class Folder:
         for row in list(self._of_contact.get(contact.contact_id, {}).values()):
             if row.status != "unsubscribed":
                 self.drop_subscription(row)
+
+    def shift(self, rows: int) -> None:
+        """Delete so many of the first contacts; below 0, let so many come back."""
+        is_back = rows < 0
+        everybody = self.contacts.values()
+        whom = [one for one in everybody if (one.status == "deleted") == is_back]
+        for contact in whom[: abs(rows)]:
+            if is_back:
+                contact.status = "normal"
+            else:
+                self.delete_contact(contact)
 
     def membership(self, list_id: str, contact_id: str) -> Subscription | None:
         """Return the row of a contact on a list."""

@@ -54,6 +54,9 @@ class Search:
     Attributes:
         order: (field, descending) pairs, most significant first.
         unknown: what was not recognised, and so ignored.
+        is_mixed: rows come in an order of the service's own.
+        total: what is said about it; a value of the switch of that name.
+        twice: so many rows of the page come twice.
     """
 
     limit: int
@@ -61,6 +64,9 @@ class Search:
     terms: dict[str, Term] = field(default_factory=dict[str, Term])
     order: list[tuple[str, bool]] = field(default_factory=list[tuple[str, bool]])
     unknown: list[str] = field(default_factory=list[str])
+    is_mixed: bool = False
+    total: str = "right"
+    twice: int = 0
 
 
 def parse(query: str, kinds: Mapping[str, Kind], switches: Switches) -> Search:
@@ -78,12 +84,14 @@ def parse(query: str, kinds: Mapping[str, Kind], switches: Switches) -> Search:
     search = Search(
         limit=min(limit, switches.max_limit),
         offset=_number(given, "offset", 0, 0),
+        total=switches.total,
+        twice=switches.duplicate_rows,
     )
     for name, text in given.items():
         if name in ("limit", "offset"):
             continue
         if name == "orderby":
-            _read_order(text, kinds, search)
+            _read_order(text, kinds, search, switches)
         elif name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in kinds:
             if text not in _OPERATORS:
                 search.unknown.append(name)
@@ -107,7 +115,14 @@ def _number(given: Mapping[str, str], name: str, lowest: int, default: int) -> i
     return int(text)
 
 
-def _read_order(text: str, kinds: Mapping[str, Kind], search: Search) -> None:
+def _read_order(
+    text: str, kinds: Mapping[str, Kind], search: Search, switches: Switches
+) -> None:
+    if switches.orderby != "honoured":
+        search.is_mixed = True
+        if switches.orderby == "warning":
+            search.unknown.append("orderby")
+        return
     for part in text.split(","):
         name, _, direction = part.partition(":")
         if name not in kinds or direction not in ("", "asc", "desc"):
@@ -251,6 +266,8 @@ def narrow(
         found = [row for row in found if test(value_of(row, name))]
     for name, descending in reversed(search.order):
         found.sort(key=_sorter(name, kinds[name], value_of), reverse=descending)
+    if search.is_mixed and "contactId" in kinds:
+        found.sort(key=lambda row: str(value_of(row, "contactId"))[::-1])
     return found
 
 
@@ -262,10 +279,24 @@ def paged(
     counters: Sequence[str] = ("limit", "offset", "total"),
 ) -> Record:
     """Return one page of a collection as it is answered."""
-    page = rows[search.offset : search.offset + search.limit]
+    page = [
+        row
+        for place, row in enumerate(rows[search.offset : search.offset + search.limit])
+        for _ in range(2 if place < search.twice else 1)
+    ]
     answer: Record = {plural: [render(row) for row in page]}
-    values = {"limit": search.limit, "offset": search.offset, "total": len(rows)}
-    answer.update({name: values[name] for name in counters})
+    totals = {
+        "right": len(rows),
+        "page": len(page),
+        "low": len(rows) // 2,
+        "high": 2 * len(rows) + 1,
+    }
+    values = {
+        "limit": search.limit,
+        "offset": search.offset,
+        "total": totals.get(search.total),
+    }
+    answer.update({n: values[n] for n in counters if values[n] is not None})
     if search.unknown:
         answer["warnings"] = [texts.unknown_terms(search.unknown)]
     return answer

@@ -61,6 +61,20 @@ class Contact:
         return self.values.get(name, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that happened to a contact.
+
+    Attributes:
+        actor: `system`, `admin`, `contact`, or the id of a user.
+    """
+
+    kind: str
+    at: datetime
+    actor: str
+    details: dict[str, JsonValue] = field(default_factory=dict[str, "JsonValue"])
+
+
 @dataclass(slots=True)
 class MailingList:
     """A list, with the flags 0 or 1."""

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from . import contacts, custom_fields, lists, small_resources, subscriptions, texts
+from . import (
+    contacts,
+    custom_fields,
+    history,
+    lists,
+    small_resources,
+    subscriptions,
+    texts,
+)
 from .exchange import Answer, Call, RefusalError
 
 if TYPE_CHECKING:
@@ -48,7 +56,8 @@ class Route:
     """What a path names; None where the path is too short to name it.
 
     Attributes:
-        resource: `time`, `accounts`, `clientfolders` or a word of `COLLECTIONS`.
+        resource: `time`, `accounts`, `clientfolders`, `actions` or a word of
+            `COLLECTIONS`.
     """
 
     resource: str
@@ -88,6 +97,8 @@ def route(path: str) -> Route | None:
             named = Route(word, account, folder)
         case ["a", account, "c", folder, word, one] if word in MEMBERS:
             named = Route(word, account, folder, one)
+        case ["a", account, "c", folder, "contacts", one, "actions"]:
+            named = Route("actions", account, folder, one)
         case ["a", account, "c", folder, "uploads", one, "data"]:
             named = Route("uploads", account, folder, one, is_data=True)
         case _:
@@ -155,6 +166,8 @@ def dispatch(where: Route, call: Call) -> Answer:
     Raises:
         RefusalError: as the resource refuses.
     """
+    if where.resource == "actions":
+        return history.actions(call, where.member_id or "")
     if where.is_data:
         return small_resources.upload_data(call, where.member_id or "")
     if where.member_id is None:

@@ -185,6 +185,7 @@ class Simulator:
         emails: Collection[str] = (),
         how: str = "error400",
         stored: str = "nothing",
+        rows: int = 0,
     ) -> None:
         """Arm a fault for the next matching requests; `faults.KINDS` lists the kinds.
 
@@ -202,6 +203,7 @@ class Simulator:
             emails: several of them.
             how: `error400` or `warning`, of `reject_emails`.
             stored: `nothing` or `before`, of `crash_500`.
+            rows: how many contacts of the main folder go, of `shift`.
 
         Raises:
             ValueError: no such kind.
@@ -221,6 +223,7 @@ class Simulator:
                 wanted,
                 how,
                 stored,
+                rows,
             )
 
     def clear_faults(self) -> None:
@@ -256,6 +259,10 @@ class Simulator:
             # Outside the lock, so that one slow answer does not hold up the others.
             self._sleep(fault.seconds)
         with self._lock:
+            if fault is not None and fault.kind == "shift":
+                self.folder().shift(fault.rows)
+            elif fault is not None and fault.kind == "emptied":
+                self.folder().shift(len(self.folder().contacts))
             if fault is None:
                 reply = self._service.reply(request)
             else:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .exchange import Call, Record
     from .query import Kind, Search, Value
+    from .switches import Switches
 
 _KINDS: dict[str, Kind] = {
     "subscriptionId": "text",
@@ -58,6 +59,7 @@ def member(call: Call, subscription_id: str) -> Answer:
 
 def _search(call: Call) -> Answer:
     search = query.parse(call.query, _KINDS, call.switches)
+    _drop_terms(call.switches, search)
     rows = _candidates(call, search)
     found = query.narrow(rows, search, _KINDS, _value_of, call.switches)
     return Answer(
@@ -68,6 +70,25 @@ def _search(call: Call) -> Answer:
             lambda row: subscription_record(row, call.switches),
         )
     )
+
+
+def _drop_terms(switches: Switches, search: Search) -> None:
+    """Drop the terms this service does not know."""
+    if switches.subscriptions_filter == "no_status":
+        search.terms.pop("status", None)
+    elif switches.subscriptions_filter == "no_list":
+        search.terms.pop("listId", None)
+    if "contactId" in search.terms:
+        match switches.subscriptions_by_contact:
+            case "warning":
+                del search.terms["contactId"]
+                search.unknown.append("contactId")
+            case "dropped":
+                del search.terms["contactId"]
+            case "no_rows":
+                search.terms["contactId"] = query.Term("contactId", ())
+            case _:
+                pass
 
 
 def _candidates(call: Call, search: Search) -> Iterable[Subscription]:
@@ -219,6 +240,8 @@ def _put(
 
 def _announce(call: Call, row: Subscription) -> None:
     names = {"normal": "contact_subscribed", "unsubscribed": "contact_unsubscribed"}
+    details: Record = {"listId": row.list_id, "newStatus": row.status}
+    call.folder.note_action(row.contact_id, "EditSubscription", details)
     if row.status in names:
         contact = call.folder.contacts[row.contact_id]
         call.announce(names[row.status], contact, call.folder.lists[row.list_id])

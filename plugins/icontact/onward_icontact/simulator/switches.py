@@ -44,6 +44,20 @@ class Switches:
     stale_total: Literal["no", "yes"] = _switch(
         "no", "Whether `total` still counts deleted contacts that are not returned."
     )
+    total: Literal["right", "page", "low", "high", "absent"] = _switch(
+        "right",
+        "What `total` says: how many there are, how many rows this page has, too few, "
+        "too many, or nothing.",
+    )
+    orderby: Literal["honoured", "ignored", "warning"] = _switch(
+        "honoured",
+        "Whether rows come in the order asked for, silently in another one, or in "
+        "another one with a warning.",
+    )
+    duplicate_rows: int = _switch(0, "So many rows of every page come twice.")
+    actions_cap: int = _switch(
+        50, "The most actions a page of a contact's history can have."
+    )
     search_rows: Literal["short", "full"] = _switch(
         "short", "Whether contact rows carry `business` and the custom fields."
     )
@@ -132,6 +146,17 @@ class Switches:
         "new", "The `createDate` of a deleted contact that is posted again."
     )
     # --- subscriptions, lists, custom fields ---
+    subscriptions_by_contact: Literal["honoured", "warning", "dropped", "no_rows"] = (
+        _switch(
+            "honoured",
+            "Whether subscriptions can be searched by `contactId`; else the term is "
+            "dropped, with a warning or without, or nobody is found.",
+        )
+    )
+    subscriptions_filter: Literal["honoured", "no_status", "no_list"] = _switch(
+        "honoured",
+        "Which term of a search for subscriptions is silently dropped, if any.",
+    )
     duplicate_subscription: Literal[
         "notices", "empty", "record", "warning", "error400"
     ] = _switch("notices", "The answer to a subscription that is there already.")

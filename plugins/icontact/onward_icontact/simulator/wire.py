@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .exchange import JsonValue, Record
     from .records import (
+        Action,
         Contact,
         CustomField,
         MailingList,
@@ -59,6 +60,17 @@ def wall_time(at: datetime) -> str:
 def iso_time(at: datetime) -> str:
     """Return US Eastern time with its offset, as `addDate` is written."""
     return at.astimezone(EASTERN).replace(microsecond=0).isoformat()
+
+
+def action_record(one: Action) -> Record:
+    """Return an action; `details` is an array when there are none."""
+    at = one.at.astimezone(EASTERN).strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {
+        "actionType": one.kind,
+        "actionTime": at,
+        "actor": one.actor,
+        "details": dict(one.details) or [],
+    }
 
 
 def contact_record(
