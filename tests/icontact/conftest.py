@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +12,17 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import SQLModel
 
+from onward import Api, RemoteContact
+from onward.api import Wire
 from onward.connections.state import read_all, resume
 from onward.connections.verify import verify_connection
-from onward.testing.app import TestApp
+from onward.database import Database
+from onward.limiter import Limiter
+from onward.memory import Memory
+from onward.redact import Redactor
+from onward.testing.app import Clock, TestApp
+from onward_icontact import IContact
+from onward_icontact.client import Client
 from onward_icontact.simulator import Simulator
 
 MAP = """
@@ -49,6 +57,7 @@ client_folder_id = "{folder_id}"
 """
 
 OnwardFor = Callable[..., TestApp]
+ClientOf = Callable[[Callable[[httpx.Request], httpx.Response]], Client]
 
 
 @pytest.fixture
@@ -176,3 +185,62 @@ def tools() -> SimpleNamespace:
         dump=dump,
         resume=lambda app: resume(app.runtime, 1),
     )
+
+
+class Nothing:
+    """An index of remote contacts that stays empty."""
+
+    def learn(self, records: Iterable[RemoteContact]) -> None:
+        """Forget at once."""
+
+    def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
+        """Know nobody."""
+        return {}
+
+    def known_emails(self, emails: Sequence[str]) -> dict[str, RemoteContact]:
+        """Know nobody."""
+        return {}
+
+
+@pytest.fixture(scope="module")
+def empty_database(migrated_sqlite: Path) -> Iterator[Database]:
+    """A database that nothing is written to."""
+    database = Database(f"sqlite:///{migrated_sqlite}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client_of(empty_database: Database) -> Iterator[ClientOf]:
+    """A factory of a client of account 510001 and folder 8801 over any handler.
+
+    A simulator's `handle` will do; what the client remembers lasts as long as it.
+    """
+    made: list[httpx.Client] = []
+    login = Simulator()
+    settings = IContact.Settings.model_validate(
+        {
+            "app_id": login.app_id,
+            "username": login.username,
+            "password": login.password,
+        }
+    )
+
+    def make(handle: Callable[[httpx.Request], httpx.Response]) -> Client:
+        made.append(httpx.Client(transport=httpx.MockTransport(handle)))
+        wire = Wire(
+            client=made[-1],
+            authenticator=IContact(settings),
+            limiter=Limiter(empty_database),
+            windows=(),
+            in_flight=2,
+            redactor=Redactor([login.password]),
+            clock=Clock(),
+            sleep=lambda _: None,
+        )
+        memory = Memory(empty_database, 0, wire.clock, lambda _: False)
+        return Client(Api(wire, memory, Nothing()), "510001", "8801")
+
+    yield make
+    for client in made:
+        client.close()

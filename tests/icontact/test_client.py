@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +14,12 @@ import pytest
 
 from onward import (
     AccountBlocked,
-    Api,
     CredentialsRefused,
     Lost,
     Rejected,
     RemoteContact,
     Temporary,
 )
-from onward.api import Wire
-from onward.database import Database
-from onward.limiter import Limiter
-from onward.memory import Memory
-from onward.redact import Redactor
-from onward.testing.app import Clock
-from onward_icontact import IContact
 from onward_icontact.client import Client, Gone
 from onward_icontact.rows import text_of
 
@@ -60,57 +52,6 @@ MADE = datetime(2026, 3, 4, 14, 15, tzinfo=UTC)
 ANA = RemoteContact(
     "70012345", "ana@shop.example", ANA_FIELDS, "normal", created_at=MADE
 )
-
-
-class Nothing:
-    """An index of remote contacts that stays empty."""
-
-    def learn(self, records: Iterable[RemoteContact]) -> None:
-        """Forget at once."""
-
-    def known_ids(self, ids: Sequence[str]) -> dict[str, RemoteContact]:
-        """Know nobody."""
-        return {}
-
-    def known_emails(self, emails: Sequence[str]) -> dict[str, RemoteContact]:
-        """Know nobody."""
-        return {}
-
-
-@pytest.fixture(scope="module")
-def empty_database(migrated_sqlite: Path) -> Iterator[Database]:
-    """A database that nothing is written to."""
-    database = Database(f"sqlite:///{migrated_sqlite}")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def client_of(empty_database: Database) -> Iterator[ClientOf]:
-    """A factory of a client of account 510001 and folder 8801 over any handler."""
-    made: list[httpx.Client] = []
-    settings = IContact.Settings.model_validate(
-        {"app_id": "a", "username": "b", "password": "c"}
-    )
-
-    def make(handle: Callable[[httpx.Request], httpx.Response]) -> Client:
-        made.append(httpx.Client(transport=httpx.MockTransport(handle)))
-        wire = Wire(
-            client=made[-1],
-            authenticator=IContact(settings),
-            limiter=Limiter(empty_database),
-            windows=(),
-            in_flight=2,
-            redactor=Redactor(["c"]),
-            clock=Clock(),
-            sleep=lambda _: None,
-        )
-        memory = Memory(empty_database, 0, wire.clock)
-        return Client(Api(wire, memory, Nothing()), "510001", "8801")
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def recorded(name: str) -> Callable[[httpx.Request], httpx.Response]:

@@ -183,7 +183,9 @@ class Client:
             if reached <= end or page.rows == before:
                 return
             # A total that is too low would make people who exist look new.
-            is_last = len(page.rows) < longest or not (longest or may_be_cut(page))
+            is_last = len(page.rows) < longest or not (
+                longest or may_be_cut(len(page.rows))
+            )
             if is_last and reached >= (page.total or 1e9):
                 return
             end, before = reached, page.rows
@@ -217,10 +219,48 @@ class Client:
         terms = {"status": "total", **query}
         return self.pages(f"{self._folder}/contacts", "contacts", terms, limit)
 
+    def contacts_page(self, limit: int, offset: int) -> Page:
+        """GET one page of everybody in the folder, by rising id."""
+        terms = {"status": "total", "orderby": "contactId"}
+        path = f"{self._folder}/contacts"
+        return self._page(path, "contacts", terms, limit, offset)
+
     def subscriptions(self, list_id: str, status: str) -> Iterator[Page]:
         """GET the memberships of a list that have this status."""
+        return self._subscriptions({"listId": list_id, "status": status})
+
+    def subscriptions_of(self, contact_id: str, status: str) -> Iterator[Page]:
+        """GET the memberships of a contact that have this status."""
+        return self._subscriptions({"contactId": contact_id, "status": status})
+
+    def _subscriptions(self, terms: Mapping[str, str]) -> Iterator[Page]:
+        written = {name: quote(text, safe="") for name, text in terms.items()}
+        return self.pages(f"{self._folder}/subscriptions", "subscriptions", written)
+
+    def subscriptions_page(
+        self, list_id: str, status: str, limit: int, offset: int
+    ) -> Page:
+        """GET one page of the memberships of a list that have this status.
+
+        Raises:
+            Gone: perhaps the list was deleted.
+        """
         terms = {"listId": quote(list_id, safe=""), "status": status}
-        return self.pages(f"{self._folder}/subscriptions", "subscriptions", terms)
+        path = f"{self._folder}/subscriptions"
+        return self._page(path, "subscriptions", terms, limit, offset)
+
+    def actions(self, contact_id: str) -> Iterator[Page]:
+        """GET what happened to a contact, newest first as far as is known.
+
+        Raises:
+            Gone: there is no such contact.
+        """
+        path = f"{self._folder}/contacts/{quote(contact_id, safe='')}/actions"
+        return self.pages(path, "actions", {})
+
+    def webhooks(self) -> Iterator[Row]:
+        """GET every registration for events."""
+        return self._all(f"{self._folder}/webhooks", "webhooks")
 
     # -- one thing
 
@@ -245,8 +285,12 @@ class Client:
 
     def membership(self, list_id: str, contact_id: str) -> Membership:
         """GET the membership of one contact on one list."""
-        row = self._get("subscriptions", f"{list_id}_{contact_id}", "subscription")
+        row = self.subscription(list_id, contact_id)
         return "none" if row is None else membership(row)
+
+    def subscription(self, list_id: str, contact_id: str) -> Row | None:
+        """GET the row of one contact on one list; None when there is none."""
+        return self._get("subscriptions", f"{list_id}_{contact_id}", "subscription")
 
     # -- writing
 
@@ -299,3 +343,34 @@ class Client:
             if text_of(row.get("listId")) == list_id
         }
         return found, _words(body)
+
+    def leave(self, list_id: str, contact_id: str) -> None:
+        """POST that a contact left a list; what came of it must be read.
+
+        Raises:
+            Gone: it never was on that list.
+        """
+        id_ = quote(f"{list_id}_{contact_id}", safe="")
+        path = f"{self._folder}/subscriptions/{id_}"
+        self._call("POST", path, {"status": "unsubscribed"})
+
+    def delete(self, contact_id: str) -> None:
+        """DELETE one contact; what came of it must be read.
+
+        Raises:
+            Gone: there is no such contact.
+        """
+        self._call("DELETE", f"{self._folder}/contacts/{quote(contact_id, safe='')}")
+
+    def add_webhook(self, event: str, url: str) -> str:
+        """POST a registration for one event; return what iContact says besides."""
+        hook = {"eventId": event, "url": url}
+        return _words(self._call("POST", f"{self._folder}/webhooks", [hook]))
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """DELETE a registration.
+
+        Raises:
+            Gone: it is not there any more.
+        """
+        self._call("DELETE", f"{self._folder}/webhooks/{quote(webhook_id, safe='')}")

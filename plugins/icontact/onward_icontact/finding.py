@@ -158,7 +158,7 @@ def _is_all(page: Page) -> bool:
     size = len(page.rows)
     if page.total is None:
         return size < SMALLEST_PAGE
-    return page.total <= size and not may_be_cut(page)
+    return page.total <= size and not may_be_cut(size)
 
 
 def _look(client: Client, page: Page) -> Folder:
@@ -175,7 +175,7 @@ def _look(client: Client, page: Page) -> Folder:
     size = max(len(page.rows), 1)
     return {
         "guards": plain[-2:] if len(plain) > 1 else [],
-        "page": size if may_be_cut(page) else PAGE,
+        "page": size if may_be_cut(len(page.rows)) else PAGE,
         "pages": 1 + (page.total or size) // size,
     }
 

@@ -1,4 +1,4 @@
-"""iContact as an Onward integration: settings, verify, segments, fields, push."""
+"""iContact as an Onward integration: settings, verify, and what it can do."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from onward import (
     Item,
     Limit,
     Outcome,
+    Page,
     Rejected,
+    RemoteChange,
     RemoteContact,
     RemoteField,
+    RemoteKey,
     RemoteSegment,
     Secret,
     Temporary,
@@ -31,6 +34,11 @@ from onward import (
     setting,
 )
 from onward_icontact.client import Client
+from onward_icontact.fetching import fetch
+from onward_icontact.history import history
+from onward_icontact.hooks import receive, unwatch, watch
+from onward_icontact.leaving import erase, unsubscribe
+from onward_icontact.pulling import pull
 from onward_icontact.push import push_batch
 from onward_icontact.reading import read_contacts
 from onward_icontact.rows import NOT_FIELDS, Row, text_of
@@ -257,6 +265,46 @@ class IContact(Integration):
     ) -> Iterator[RemoteContact]:
         """Yield what iContact has of these people now, all fields and membership."""
         yield from read_contacts(self._client(api), batch, segment)
+
+    # -- the other direction
+
+    def pull(
+        self, api: Api, cursor: object, segments: Sequence[RemoteSegment]
+    ) -> Iterator[Page]:
+        """Yield everybody, every opt-out, and the members of some lists."""
+        yield from pull(self._client(api), cursor, segments)
+
+    def fetch(self, api: Api, keys: Sequence[RemoteKey]) -> Iterator[RemoteContact]:
+        """Yield some contacts with all their fields."""
+        yield from fetch(self._client(api), keys)
+
+    def history(self, api: Api, key: RemoteKey) -> Iterator[RemoteChange]:
+        """Yield who changed a contact, and when, newest first."""
+        yield from history(self._client(api), key)
+
+    # -- leaving
+
+    def unsubscribe(self, api: Api, keys: Sequence[RemoteKey]) -> Iterator[str]:
+        """Take people off some lists, or all they are on; yield who is off them."""
+        yield from unsubscribe(self._client(api), keys)
+
+    def erase(self, api: Api, keys: Sequence[RemoteKey]) -> Iterator[str]:
+        """Take people off their lists and delete them; yield who is gone."""
+        yield from erase(self._client(api), keys)
+
+    # -- reports of changes
+
+    def watch(self, api: Api, url: str) -> None:
+        """Let iContact report changes to an address."""
+        watch(self._client(api), url)
+
+    def unwatch(self, api: Api, url: str) -> None:
+        """Let it no longer."""
+        unwatch(self._client(api), url)
+
+    def receive(self, body: bytes) -> Sequence[RemoteKey]:
+        """Return whom a report is about; raise ValueError when it is none."""
+        return receive(body)
 
 
 def _rows(rows: Iterable[Row], setting: str) -> list[Row]:

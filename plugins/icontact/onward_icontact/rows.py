@@ -105,12 +105,11 @@ def membership(row: Row) -> Membership:
     return "none"
 
 
-def may_be_cut(page: Page) -> bool:
+def may_be_cut(size: int) -> bool:
     """Tell whether a first page is as long as one that a service cuts off.
 
     How many rows it gives at most is not known for sure; it is a round number.
     """
-    size = len(page.rows)
     return size == SMALLEST_PAGE or (size > 0 and size % 50 == 0)
 
 
