@@ -50,6 +50,7 @@ from onward.worktime import Worktime
 if TYPE_CHECKING:
     from onward.contacts.importing import ImportSummary
     from onward.replay import Replayed
+    from onward.sync.run import Synced
 
 log = logging.getLogger("onward")
 
@@ -584,6 +585,25 @@ class Onward:
         with self.runtime.database.read() as transaction:
             state = named(transaction, connection)
         return verify_connection(self.runtime, state)
+
+    def sync(
+        self, connection: str, *, full: bool = False, accept: bool = False
+    ) -> Synced:
+        """Pull a connection's contacts now, in this thread; see `onward.sync.run`.
+
+        Args:
+            full: apply each row, whatever was pulled before.
+            accept: go on beyond the share-of-change limit, this once.
+
+        Raises:
+            InputError: there is no such connection.
+        """
+        from onward.sync.run import Manner, sync
+
+        with self.runtime.database.read() as transaction:
+            of = named(transaction, connection).id
+        manner = Manner(patient=True, by_hand=True)
+        return sync(self.runtime, of, full=full, accept=accept, manner=manner)
 
     def deliveries(self, wanted: Wanted | None = None) -> list[dict[str, Any]]:
         """Return deliveries as dicts; see `onward.delivery.listing`."""

@@ -54,6 +54,7 @@ def list_(
     from onward.connections.listing import list_connections
     from onward.forecast import read_forecast
     from onward.speed import read_slowed
+    from onward.sync.report import standings, when_said
 
     with open_runtime(ctx) as runtime:
         now, zone = runtime.clock(), runtime.config.timezone
@@ -65,6 +66,7 @@ def list_(
             speeds = [
                 read_slowed(transaction, one.state.counted_as, now) for one in listed
             ]
+            pulls = standings(runtime, transaction)
         if json:
             print_json(
                 {
@@ -72,8 +74,11 @@ def list_(
                     "speed": speed.share if speed else 1,
                     "slowed_since": speed.since if speed else None,
                     "forecast": found.document if found and found.rows else None,
+                    "pull": pull.document,
                 }
-                for one, speed, found in zip(listed, speeds, foreseen, strict=True)
+                for one, speed, found, pull in zip(
+                    listed, speeds, foreseen, pulls, strict=True
+                )
             )
             return
         print_rows(
@@ -87,6 +92,8 @@ def list_(
                 "held",
                 "calls",
                 "verified",
+                "pulled",
+                "next pull",
             ],
             (
                 [
@@ -99,8 +106,12 @@ def list_(
                     one.held,
                     calls_cell(found, now, zone),
                     one.state.verified_at or "never",
+                    pull.done.finished_at if pull.done else "never",
+                    when_said(pull.plan.due_at, now) if pull.plan else "",
                 ]
-                for one, speed, found in zip(listed, speeds, foreseen, strict=True)
+                for one, speed, found, pull in zip(
+                    listed, speeds, foreseen, pulls, strict=True
+                )
             ),
             empty="there is no connection; `onward connections add` makes one",
         )

@@ -15,6 +15,7 @@ from onward.cli import (
     database,
     deliveries,
     demo,
+    drift,
     fire,
     plugins,
     push,
@@ -87,6 +88,7 @@ app.command("segments", short_help="Where contacts can go in an account.")(
 app.command("fields", short_help="What fields an account has.")(service.fields)
 app.command("map", short_help="What is sent, and where it goes.")(service.show_map)
 app.command("sync", short_help="Pull a service's contacts.")(sync.sync)
+app.command("drift", short_help="What differs there from what we wrote.")(drift.drift)
 app.command("why", short_help="Why somebody was pushed, or not.")(why.why)
 app.command("fire", short_help="Record that a contact did something.")(fire.fire)
 # -10 must reach the command as it was typed, and it looks like an option.

@@ -137,7 +137,7 @@ def _pull(
         print_document(run_document(synced.run, whole=True))
     else:
         _tell(runtime, synced)
-        if synced.stopped == "done":
+        if synced.stopped == "done" and (full or synced.run.why == "first"):
             _spot_check(runtime, state)
     if stop.number:
         raise typer.Exit(128 + stop.number)

@@ -89,8 +89,8 @@ class RemoteContactRow(SQLModel, table=True):
             "remote_contact_differs",
             "connection_id",
             "remote_id",
-            sqlite_where=text("differs <> 0"),
-            postgresql_where=text("differs <> 0"),
+            sqlite_where=text("differs <> 0 OR alias"),
+            postgresql_where=text("differs <> 0 OR alias"),
         ),
     )
 

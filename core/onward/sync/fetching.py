@@ -67,16 +67,7 @@ def read_hints(work: Work) -> Stop | None:
         shown, failure = _gather(work, some.keys)
         read = some.only(one.remote_id for one in shown)
 
-        def done(
-            transaction: Transaction,
-            run: Run,
-            read: Any = read,
-            count: int = len(shown),
-        ) -> None:
-            run.counts["fetched"] += count
-            drop_hints(transaction, of, read)
-
-        work.store(shown, done, whole=True)
+        work.store(shown, partial(_read, read), whole=True)
         work.tell(STAGE, 0, len(shown))
         if failure is not None:
             again = work.runtime.clock() + AGAIN

@@ -21,7 +21,7 @@ from onward.sync.limit import Asks
 from onward.sync.missing import count_known
 from onward.sync.opening import make_ready, why_not
 from onward.sync.pages import read_pages
-from onward.sync.plan import BY_HAND, Plan, read_plan
+from onward.sync.plan import BY_HAND, FIRST, Plan, read_plan
 from onward.sync.runs import (
     ASKS,
     CANCELLED,
@@ -168,7 +168,7 @@ def _begin(
             transaction,
             of,
             now,
-            why=BY_HAND if by_hand else plan.why,
+            why=BY_HAND if by_hand and plan.why != FIRST else plan.why,
             full=full or plan.full,
             known=count_known(transaction, of),
         )

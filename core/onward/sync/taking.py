@@ -98,6 +98,7 @@ class _Row:
         contact_id: whose it is; 0 = nobody's yet.
         base: what the service had, as far as both sides agreed.
         was_ours: it was linked before this page.
+        agreed: remote names whose values ours took over.
     """
 
     record: RemoteContact
@@ -107,6 +108,7 @@ class _Row:
     contact_id: int = 0
     base: Mapping[str, str] = field(default_factory=dict[str, str])
     was_ours: bool = False
+    agreed: Sequence[str] = ()
     clash: str = ""
 
 
@@ -235,6 +237,7 @@ class _Taking:
             return None  # nobody of ours
         else:
             row.contact_id = owners.get(email, 0)
+            counts[LINKED] += bool(row.contact_id)
         return row
 
     def _bring(self, found: Sequence[_Row]) -> None:
@@ -278,6 +281,7 @@ class _Taking:
         else:
             choice = for_known(terms.pull, record.fields, row.base, ours, terms.same)
             choice.data.email = self._new_address(row, ours)
+        row.agreed = choice.taken
         for why in choice.unfit:
             self.taken.counts[UNFIT] += 1
             self._note(UNFIT, record.remote_id, why)
@@ -316,13 +320,12 @@ class _Taking:
         counts = self.taken.counts
         changed = {*recorded.changed, *recorded.touched}
         for (row, _), result in zip(todo, recorded.results, strict=True):
-            new = not row.contact_id
-            row.contact_id = result.contact_id
-            if new and result.created:
+            if not row.contact_id and result.created:
                 counts[CREATED] += 1
             elif result.contact_id in changed:
                 counts[CHANGED] += 1
                 counts[ALTERED] += row.was_ours
+            row.contact_id = result.contact_id
 
     def _after_merges(self, found: Sequence[_Row]) -> dict[int, Snapshot]:
         """Read once more what merging linked otherwise; return who is whose."""
@@ -344,7 +347,6 @@ class _Taking:
             snapshot.contact_id = row.contact_id
             if row.was_ours:
                 continue
-            self.taken.counts[LINKED] += 1
             other = linked.get(row.contact_id)
             if other is None or other.remote_id == snapshot.remote_id:
                 linked[row.contact_id] = snapshot
@@ -410,6 +412,9 @@ class _Taking:
             if old is None or (old != text and not same(name, old, text)):
                 values[name] = text
         snapshot.values = values
+        if snapshot.written is not None:
+            agreed = {n: values[n] for n in row.agreed if n in snapshot.written}
+            snapshot.written = {**snapshot.written, **agreed}
         snapshot.email = row.email or snapshot.email
         snapshot.created_at = record.created_at or snapshot.created_at
         snapshot.first_seen_at = snapshot.first_seen_at or self.now

@@ -137,10 +137,12 @@ class Choice:
     """What one row brings into one contact.
 
     Args:
+        taken: remote names whose values are ours from now on.
         unfit: sentences about values that are none of our field's.
     """
 
     data: ContactData
+    taken: list[str] = field(default_factory=list[str])
     unfit: list[str] = field(default_factory=list[str])
 
     @property
@@ -210,6 +212,7 @@ def _take(choice: Choice, line: Line, text: str) -> None:
         return
     if value is None:
         return
+    choice.taken.append(line.remote)
     if line.ours.name in STANDARD_FIELDS:
         choice.data.fields[line.ours.name] = str(value)
     else:

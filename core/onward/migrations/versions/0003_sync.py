@@ -131,7 +131,7 @@ def _add_columns() -> None:
     op.add_column("remote_contact", sa.Column("written", sa.JSON(), nullable=True))
     for name in ("created_at", "first_seen_at", "fetched_at"):
         op.add_column("remote_contact", sa.Column(name, MOMENT, nullable=True))
-    differs = sa.text("differs <> 0")
+    differs = sa.text("differs <> 0 OR alias")
     op.create_index(
         "remote_contact_differs",
         "remote_contact",
