@@ -174,15 +174,23 @@ def test_rows_vanish_faster_than_they_can_be_read() -> None:
     assert set(shelf.rows) <= set(read(shelf))
 
 
-@pytest.mark.parametrize("status", [400, 500, 504])
-def test_page_that_fails_is_asked_for_smaller(status: int) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        Rejected("the limit is too high", status=400),
+        Temporary("it fails", status=500),
+        Temporary("it failed behind the proxy", status=504),
+        Temporary("it did not answer in time", code="timeout"),
+    ],
+)
+def test_page_that_fails_is_asked_for_smaller(error: Exception) -> None:
     """It is not skipped, and behind it pages have their full size again."""
     shelf = Shelf(list(range(3_000)))
 
     def get(limit: int, offset: int) -> Page:
         if offset <= 1_234 < offset + limit and limit > 20:
             shelf.asked.append((limit, offset))
-            raise Temporary("it fails", status=status)
+            raise error
         return shelf.get(limit, offset)
 
     pages = [page for page, _ in walk(get, Place(by_id=True))]
@@ -192,6 +200,21 @@ def test_page_that_fails_is_asked_for_smaller(status: int) -> None:
     }
     assert shelf.asked[-1][0] == 500
     assert len(shelf.asked) < 45
+
+
+def test_smaller_page_is_not_a_short_one() -> None:
+    """It has as many rows as were asked for, so its total is not believed either."""
+    shelf = Shelf(list(range(1_600)))
+
+    def get(limit: int, offset: int) -> Page:
+        if offset > 400 and limit > 100:
+            raise Temporary("it fails", status=500)
+        page = shelf.get(limit, offset)
+        return Page(page.rows, offset + len(page.rows))
+
+    got = {row["contactId"] for page, _ in walk(get, Place()) for row in page.rows}
+
+    assert len(got) == 1_600
 
 
 def test_service_that_never_gives_full_pages() -> None:

@@ -114,8 +114,7 @@ def _ids(event: object) -> tuple[str, str]:
 
 def _id(thing: object, name: str) -> str:
     value: object = cast("Row", thing).get(name) if isinstance(thing, dict) else None
-    is_sort = isinstance(value, str | int) and not isinstance(value, bool)
-    text = str(value) if is_sort else ""
+    text = str(value) if isinstance(value, str | int) else ""
     if not DIGITS.fullmatch(text):
         raise ValueError(f"the report has no {name} that is a number")
     return text

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from onward import Rejected, Temporary
-from onward_icontact.client import IGNORED_FILTER, OVERLAP, PAGE
+from onward_icontact.client import OVERLAP, PAGE
 from onward_icontact.rows import SMALLEST_PAGE, Page, may_be_cut, text_of
 
 Get = Callable[[int, int], Page]  # limit, offset
@@ -169,6 +169,4 @@ class _Sizes:
 
 
 def _may_be_too_much(error: Rejected | Temporary) -> bool:
-    return error.code != IGNORED_FILTER and (
-        error.status in TOO_MUCH or error.code == TOO_SLOW
-    )
+    return error.status in TOO_MUCH or error.code == TOO_SLOW
