@@ -74,7 +74,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("waking", "worktime"),
     # the people and the rows about them
     ("contacts", "delivery.queue", "delivery.retry"),
-    ("connections",),
+    ("connections", "webhooks"),
     ("delivery",),
     # what happens to people, and what follows
     ("events", "merge"),

@@ -211,6 +211,7 @@ Capability = Literal[
     "erase",
     "history",
     "watch",
+    "unwatch",
     "receive",
     "migrate",
 ]

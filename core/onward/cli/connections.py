@@ -15,6 +15,7 @@ from onward.cli.printing import (
     print_rows,
     say,
 )
+from onward.cli.webhook import is_reported, note_left, webhook
 from onward.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ Segment = Annotated[str, typer.Option(help="Where contacts go there: name or id.
 NoSegment = Annotated[
     bool, typer.Option("--no-segment", help="Put them nowhere in particular.")
 ]
+
+
+app.command("webhook")(webhook)
 
 
 @app.callback()
@@ -312,9 +316,11 @@ def accept(ctx: typer.Context, name: Name) -> None:
 
     with open_runtime(ctx) as runtime:
         before = _state(runtime, name)
+        reported = is_reported(runtime, before)
         state = verify_connection(runtime, before, accept=True)
         if state.paused_code == "identity_changed":
             resume_(runtime, state.id, only="identity_changed")
+        note_left(runtime, before, reported)
         if before.identity in ("", state.identity):
             say(f"{name}: it leads to {state.title}, as before")
             return
@@ -335,8 +341,10 @@ def remove(
         if interactive() and not yes:
             print_facts([("account", state.title), ("identity", state.identity)])
             typer.confirm(f"Remove the connection {name}?", abort=True)
+        reported = is_reported(runtime, state)
         cancelled = remove_connection(runtime, state)
         say(f"{name}: removed")
+        note_left(runtime, state, reported)
         if cancelled:
             note(f"{cancelled} waiting pushes were cancelled")
 

@@ -40,13 +40,14 @@ def keep_secrets_out(private: RedactingFilter, app: Onward) -> None:
 def watched(
     app: Onward, listen: str, stop: StopSignals
 ) -> Generator[Pulse, None, None]:
-    """Answer probes for the time of the block, if an address is given.
+    """Answer probes and take reports for the block, if an address is given.
 
     Raises:
         ConfigError: nothing can listen there.
     """
     from onward.health import Health, Probes, Pulse
     from onward.instrument import joined
+    from onward.webhooks.receive import Receiver
 
     pulse, runtime = Pulse(), app.runtime
     runtime.instrument = joined(runtime.instrument, pulse)
@@ -54,8 +55,9 @@ def watched(
         yield pulse
         return
     health = Health(runtime, pulse, lambda: app.is_alive, stop.came)
-    with Probes(health, listen, metrics_page(runtime)) as probes:
-        log.info("probes and metrics on %s", probes.url)
+    metrics, reports = metrics_page(runtime), Receiver(runtime)
+    with Probes(health, listen, metrics, reports) as probes:
+        log.info("probes, metrics and webhooks on %s", probes.url)
         yield pulse
 
 

@@ -161,7 +161,8 @@ def as_public_url(value: object) -> str:
     """Return an address services can reach, without a slash at its end."""
     text = as_text(value).rstrip("/")
     url = urlsplit(text)
-    if url.scheme not in ("https", "http") or not url.hostname or url.query:
+    more = url.query or url.fragment
+    if url.scheme not in ("https", "http") or not url.hostname or more:
         raise ValueError('must be an address, as "https://onward.bakery.example"')
     if url.username or url.password:
         raise ValueError("must not hold a password")

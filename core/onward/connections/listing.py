@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import func, select, text
 
 from onward.connections.state import UNRESOLVED, State, read_all, read_segments
-from onward.models import Push, table
+from onward.models import Push, Webhook, table
 from onward.models.delivery import WAITING_SQL
 
 pushes = table(Push)
+webhooks = table(Webhook)
 
 _WAITING = (
     select(pushes.c.connection_id, pushes.c.segment, func.count())
     .where(text(WAITING_SQL))
     .group_by(pushes.c.connection_id, pushes.c.segment)
+)
+_REPORTING = select(webhooks.c.connection_id, webhooks.c.created_at).where(
+    webhooks.c.state == "registered"
 )
 
 
@@ -30,6 +35,7 @@ class Listed:
         waiting: rows that go when they are due.
         held: rows that wait for a person.
         paused_segments: name of a remote segment → why its rows are held.
+        webhook_since: since when the service reports changes; None = it does not.
     """
 
     state: State
@@ -37,6 +43,7 @@ class Listed:
     waiting: int = 0
     held: int = 0
     paused_segments: dict[str, str] = field(default_factory=dict[str, str])
+    webhook_since: datetime | None = None
 
     @property
     def document(self) -> dict[str, object]:
@@ -62,6 +69,8 @@ class Listed:
             "rest_why": state.rest_why,
             "verified_at": state.verified_at,
             "declared": bool(state.declared),
+            "webhook": self.webhook_since is not None,
+            "webhook_since": self.webhook_since,
         }
 
 
@@ -70,6 +79,9 @@ def list_connections(transaction: Transaction) -> list[Listed]:
     counts: dict[int, dict[str, int]] = {}
     for of, segment, number in transaction.execute(_WAITING):
         counts.setdefault(of, {})[segment] = number
+    reporting = {
+        row.connection_id: row.created_at for row in transaction.execute(_REPORTING)
+    }
     listed: list[Listed] = []
     for state in read_all(transaction):
         known = read_segments(transaction, state.id)
@@ -85,6 +97,7 @@ def list_connections(transaction: Transaction) -> list[Listed]:
                 sum(queued.values()) - held,
                 held,
                 {names[id_]: why for id_, why in paused.items()},
+                reporting.get(state.id),
             )
         )
     return listed

@@ -18,6 +18,7 @@ from onward.models import (
     RemoteSegmentRow,
     Setting,
     SyncPlan,
+    Webhook,
     table,
 )
 from onward.models.delivery import OPEN_SQL
@@ -111,7 +112,14 @@ def remove_connection(runtime: Runtime, state: State) -> int:
         ).rowcount
         why = "the connection was removed"
         cancel_runs(transaction, state.id, runtime.clock(), why)
-        for kept in (RemoteContactRow, RemoteSegmentRow, Memory, Hint, SyncPlan):
+        for kept in (
+            RemoteContactRow,
+            RemoteSegmentRow,
+            Memory,
+            Hint,
+            SyncPlan,
+            Webhook,
+        ):
             known = table(kept)
             transaction.execute(delete(known).where(known.c.connection_id == state.id))
         transaction.execute(delete(rows).where(rows.c.id == state.id))

@@ -11,17 +11,18 @@ from onward.connections.open import parse_settings, read_settings, secrets_of
 from onward.connections.state import read_all
 from onward.errors import OnwardError
 from onward.runtime import Runtime
+from onward.webhooks.address import known_address_secrets
 
 
 def known_secrets(runtime: Runtime) -> list[str]:
-    """Return the secrets of all connections and the database's password.
+    """Return the secrets of all connections and webhooks and the database's password.
 
     What a variable holds counts as secret, whatever the setting is called. A
     connection that cannot be read has none that anybody could tell.
     """
     with runtime.database.read() as transaction:
         states = read_all(transaction)
-    found: list[str] = []
+    found = known_address_secrets(runtime)
     for state in states:
         try:
             raw = read_settings(runtime, state)

@@ -55,6 +55,7 @@ from onward.models import (
     Push,
     RemoteContactRow,
     RemoteSegmentRow,
+    Webhook,
     table,
 )
 from onward.plain import one_line
@@ -66,6 +67,7 @@ rows = table(Connection)
 remote_segments = table(RemoteSegmentRow)
 remote_contacts = table(RemoteContactRow)
 memory = table(Memory)
+webhooks = table(Webhook)
 pushes = table(Push)
 hints = table(Hint)
 
@@ -128,7 +130,7 @@ def verify_connection(
     """
     opened = open_connection(runtime, state)
     try:
-        found = _foreign(
+        found = foreign(
             opened, lambda: _ask(runtime, opened, state, renew, accept=accept)
         )
     except ServiceError as error:
@@ -174,7 +176,7 @@ def reread_segments(runtime: Runtime, state: State, renew: Callable[[], None]) -
     """
     opened = open_connection(runtime, state)
     api = opened.api(runtime, renew=renew)
-    segments = _foreign(opened, lambda: _segments(opened, api))
+    segments = foreign(opened, lambda: _segments(opened, api))
     segment_id, problem = _resolve(state, segments)
     if problem:
         raise ConfigError(problem)
@@ -198,7 +200,7 @@ def _announce(runtime: Runtime, state: State, held: Iterable[str]) -> None:
         signals.announce(signals.connection_paused, runtime.sender, fact)
 
 
-def _foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
+def foreign(opened: Opened, ask: Callable[[], Answered]) -> Answered:
     """Ask an integration; whatever it raises becomes one of our errors.
 
     None holds a secret, whatever the service or the integration put into it.
@@ -442,5 +444,5 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
     why = "the connection leads to another account"
     cancel_runs(transaction, state.id, runtime.clock(), why)
     forget_plan(transaction, state.id)
-    for known in (remote_contacts, memory, remote_segments, hints):
+    for known in (remote_contacts, memory, remote_segments, hints, webhooks):
         transaction.execute(delete(known).where(known.c.connection_id == state.id))

@@ -31,7 +31,15 @@ from onward.models.delivery import (
     PushState,
 )
 from onward.models.events import Claim, Event, Job, Ledger, SchemaStep, Setting
-from onward.models.sync import Audience, Errand, Hint, SyncPage, SyncPlan, SyncRun
+from onward.models.sync import (
+    Audience,
+    Errand,
+    Hint,
+    SyncPage,
+    SyncPlan,
+    SyncRun,
+    Webhook,
+)
 
 __all__ = [
     "OPEN_STATES",
@@ -70,5 +78,6 @@ __all__ = [
     "SyncPlan",
     "SyncRun",
     "UTCDateTime",
+    "Webhook",
     "table",
 ]

@@ -103,6 +103,27 @@ class Hint(SQLModel, table=True):
     created_at: datetime = moment()
 
 
+class Webhook(SQLModel, table=True):
+    """A secret address at which a service reports changes.
+
+    `digest`: SHA-256 of the secret, by which it is known again. `sealed`: the secret,
+    sealed like a password: the service is told by it what to forget. `state`:
+    `registering` (the service may know it already), `registered`, or `leaving`
+    (answers nobody any more, and the service is to forget it). `place`: the address
+    without the secret. `heard_at`: when it last brought a report.
+    """
+
+    __tablename__ = "webhook"  # pyright: ignore[reportAssignmentType]
+
+    digest: str = Field(primary_key=True)
+    connection_id: int = Field(sa_type=BigId, index=True)
+    place: str
+    sealed: str
+    state: str = "registering"
+    created_at: datetime = moment()
+    heard_at: datetime | None = moment_or_none()
+
+
 class Errand(SQLModel, table=True):
     """Something to be done to one remote contact: unsubscribe or erase it there.
 

@@ -84,6 +84,18 @@ def upgrade() -> None:
     )
     op.create_index("hint_due", "hint", ["connection_id", "due_at"])
     op.create_table(
+        "webhook",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("connection_id", BIG, nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("sealed", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("heard_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_index(op.f("ix_webhook_connection_id"), "webhook", ["connection_id"])
+    op.create_table(
         "errand",
         sa.Column("id", BIG, nullable=False),
         sa.Column("connection_id", BIG, nullable=False),
