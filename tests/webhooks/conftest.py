@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -103,7 +104,7 @@ class Acme(Integration):
 
     def receive(self, body: bytes) -> Iterator[RemoteKey]:
         """Read a report."""
-        for one in orjson.loads(body):
+        for one in json.loads(body):
             if one == "a fault":
                 raise KeyError("ana@shop.example")
             lists = (one["list"],) if "list" in one else ()

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from email.message import Message
 
 import httpx
 import pytest
@@ -126,12 +127,10 @@ def test_killed_before_the_older_one_is_removed(world: World, service: Service) 
     assert (service.hooks, world.webhooks()) == ([], [])
 
 
-def answer(world: World, path: str) -> int:
-    """How an empty report to a path is answered."""
-    from email.message import Message
-
+def answer(world: World, path: str, length: str = "2") -> int:
+    """How a report about nobody is answered at a path."""
     headers = Message()
-    headers["Content-Length"] = "2"
+    headers["Content-Length"] = length
     secret = path.removeprefix("/hooks/")
     return int(world.receiver.answer(secret, headers, lambda size: b"[]"))
 
@@ -167,6 +166,7 @@ def test_it_answers_nobody_before_the_service_is_told(
         unregister(world.runtime, world.state)
 
     assert answer(world, path) == 404
+    assert answer(world, path, "9999999999") == 404  # not even asked for its body
     assert states(world) == ["leaving"]
     assert unregister(world.runtime, world.state).removed == 1
     assert service.hooks == []

@@ -17,6 +17,7 @@ from onward.doctor.alerting import check_alerts
 from onward.doctor.check import Check, problem, warning
 from onward.doctor.connected import check_connections
 from onward.doctor.machine import check_clock, check_versions
+from onward.doctor.reporting import check_webhooks
 from onward.doctor.stored import check_database, check_key_file, is_made
 from onward.doctor.targets import unknown_segments
 from onward.errors import OnwardError
@@ -64,6 +65,7 @@ def examine(
         if usable:
             found += check_connections(config, database, plugins, env, clock)
             found += check_alerts(config, database)
+            found += check_webhooks(config, database)
     finally:
         database.close()
     return found
