@@ -196,7 +196,8 @@ class Integration:
     #   erase(api, keys) -> Iterable[str]; ids that are gone there, as it confirmed
     #   history(api, key) -> Iterable[RemoteChange]; newest first
     #   watch(api, url) · unwatch(api, url); let the service report changes to an
-    #     address, and no longer
+    #     address, and no longer; one it does not know is no error, and all it was told
+    #     of one goes at once. The end of the address is a secret
     #   receive(body) -> Iterable[RemoteKey]; whom such a report is about, all that is
     #     believed of it; raises ValueError when it is none
     #   migrate(settings, from_version)

@@ -210,6 +210,24 @@ def test_two_at_once_leave_one(world: World, service: Service) -> None:
     assert states(world) == ["registered"]
 
 
+def test_removed_while_it_is_registered(world: World, service: Service) -> None:
+    """Who took the webhook away is obeyed, though the service could not be told."""
+
+    def take_away(request: httpx.Request) -> None:
+        service.script = [lambda request: httpx.Response(500, text="no")]
+        with pytest.raises(ServiceError):
+            unregister(world.runtime, world.state)
+
+    service.script = [take_away]
+    with pytest.raises(InputError, match="somebody else registered or removed"):
+        register(world.runtime, world.state, PLACE)
+
+    assert service.hooks == []
+    assert states(world) == ["leaving"]
+    world.register()
+    assert states(world) == ["registered"]
+
+
 def test_another_account_has_another_address(world: World, service: Service) -> None:
     """Led elsewhere, a connection forgets the address; it waits for a yes before."""
     path = world.register()

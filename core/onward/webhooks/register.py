@@ -119,8 +119,8 @@ def register(runtime: Runtime, state: State, place: str) -> Registered:
     if not runtime.database.run(lambda transaction: _promote(transaction, address)):
         _call(runtime, opened, "unwatch", open_url(runtime, address), secret)
         raise InputError(
-            f"{state.name}: somebody else registered an address meanwhile, or the "
-            "connection was changed; look with `onward connections list --json`"
+            f"{state.name}: somebody else registered or removed an address meanwhile, "
+            "and that stands; `onward connections list --json` says what there is"
         )
     failpoint("before_unwatch")
     old = _cleared(runtime, opened, lambda one: one.state != REGISTERED)
