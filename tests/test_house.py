@@ -37,6 +37,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "onward": "test_exported_members.py",
     "onward_icontact": "test_plugins.py",
     "connections.*": "cli/test_cli_connections.py test_push_life.py",
+    "contacts.erased": "test_contacts_erasing.py sync/test_pull.py",
     "contacts.fields": "test_fieldmap_suggest.py test_contacts_headers.py",
     "contacts.given": "test_contacts_input.py",
     "contacts.textfile": "test_contacts_reading.py",

@@ -213,7 +213,7 @@ class Retention:
     Args:
         events: with their keys: a repeat of an older one is taken for a new one.
         deliveries: that ended, with their causes, outcomes and attempts.
-        reports: of imports, finished jobs, closed alerts.
+        reports: of imports and pulls, finished jobs, closed alerts.
     """
 
     events: timedelta | None = timedelta(days=90)

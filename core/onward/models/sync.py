@@ -66,9 +66,9 @@ class SyncRun(SQLModel, table=True):
     seed: int = 0
     code: str = ""
     reason: str = ""
-    started_at: datetime = moment(index=True)
+    started_at: datetime = moment()
     updated_at: datetime = moment()
-    finished_at: datetime | None = moment_or_none()
+    finished_at: datetime | None = moment_or_none(index=True)
 
 
 class SyncPage(SQLModel, table=True):

@@ -10,7 +10,7 @@ from sqlalchemy import Column, delete
 from sqlalchemy import Connection as Transaction
 
 from onward.among import ForEach
-from onward.models import Alert, ImportReport, Job, table
+from onward.models import Alert, ImportReport, Job, SyncRun, table
 from onward.pruning.batches import (
     Counts,
     Sort,
@@ -46,4 +46,6 @@ OLD_REPORTS = (
     _over("import_reports", table(ImportReport).c.started_at, 50),
     _over("jobs", table(Job).c.finished_at, 500),
     _over("alerts", table(Alert).c.closed_at, 500),
+    # Each may hold rows to spot-check.
+    _over("syncs", table(SyncRun).c.finished_at, 50),
 )

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("sync_run_connection", "sync_run", ["connection_id", "id"])
-    op.create_index(op.f("ix_sync_run_started_at"), "sync_run", ["started_at"])
+    op.create_index(op.f("ix_sync_run_finished_at"), "sync_run", ["finished_at"])
     is_open = sa.text("state IN ('running', 'asks')")
     op.create_index(
         "sync_run_open",
