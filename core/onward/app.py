@@ -50,6 +50,7 @@ from onward.worktime import Worktime
 if TYPE_CHECKING:
     from onward.contacts.importing import ImportSummary
     from onward.replay import Replayed
+    from onward.sync.drift import Difference
     from onward.sync.run import Synced
 
 log = logging.getLogger("onward")
@@ -604,6 +605,20 @@ class Onward:
             of = named(transaction, connection).id
         manner = Manner(patient=True, by_hand=True)
         return sync(self.runtime, of, full=full, accept=accept, manner=manner)
+
+    def drift(self, connection: str, field: str = "") -> list[Difference]:
+        """Return what differs in a service from what we last wrote there.
+
+        As of the last pull; see `onward.sync.drift`.
+
+        Args:
+            field: only where this remote field differs.
+        """
+        from onward.sync.drift import read_drift
+
+        with self.runtime.database.read() as transaction:
+            state = named(transaction, connection)
+        return list(read_drift(self.runtime, state, field))
 
     def deliveries(self, wanted: Wanted | None = None) -> list[dict[str, Any]]:
         """Return deliveries as dicts; see `onward.delivery.listing`."""

@@ -122,6 +122,7 @@ class Stage:
             self._deliver()
             self._check()
             self._nothing_twice()
+            self._pull()
             self._default_limits()
         took = time.monotonic() - started
         if self.problems:
@@ -302,6 +303,53 @@ class Stage:
             f"{len(self.simulator.requests) - before} calls, {len(writes)} writes"
         )
         self._expect("writes for unchanged contacts", len(writes), 0)
+
+    def _pull(self) -> None:
+        self._step("Pull: what people and others did in iContact comes here")
+        free = sorted(set(self.expected.people) - self._stopped())
+        left, angry, moved = free[20:23]
+        self.remote.unsubscribe(LIST, left)
+        for email, change in ((angry, "status"), (moved, "city")):
+            contact = self.remote.find(email)
+            assert contact is not None  # noqa: S101 - it was delivered
+            if change == "status":
+                contact.status = "donotcontact"
+            else:
+                contact.values["city"] = "Elsewhere"
+        self.remote.add_contact("new.there@shop.example", firstName="Nadia")
+        before = len(self.simulator.requests)
+        synced = self.app.sync("icontact")
+        calls = len(self.simulator.requests) - before
+        counts = synced.run.counts if synced.run is not None else {}
+        self.say(
+            f"  {counts.get('shown', 0)} contacts with {calls} calls: "
+            f"{counts.get('created', 0)} new here, "
+            f"{counts.get('unsubscribed', 0)} unsubscribed, "
+            f"{counts.get('do_not_contact', 0)} do not contact; the next pull is "
+            f"{synced.again_at:%Y-%m-%d %H:%M} UTC"
+        )
+        self._expect("the pull", synced.stopped, "done")
+        self.app.push(to="icontact", emails=[left, angry], force=True)
+        self.app.deliver()
+        last = {row["email"]: row for row in self.app.deliveries()}
+        for email, words in ((left, f"unsubscribed from {LIST}"), (angry, "do not")):
+            row = last[email]
+            self.say(f"    {email}: {row['state']}: {row['reason']}")
+            self._expect(f"{email} pushed after the pull", row["state"], "skipped")
+            self._expect(f"{email}'s reason", words in row["reason"], True)
+        member = self.remote.subscription(LIST, left)
+        self._expect(f"{left} on the list", member, "unsubscribed")
+        known = {contact["email"]: contact for contact in self.app.contacts()}
+        nadia = known.get("new.there@shop.example", {})
+        self._expect("who was added there", nadia.get("first_name"), "Nadia")
+        self._expect_drift(moved)
+
+    def _expect_drift(self, moved: str) -> None:
+        found = self.app.drift("icontact")
+        cities = [one.fields.get("city") for one in found if one.email == moved]
+        ours, there = next(filter(None, cities), ("", ""))
+        self.say(f"    {moved}: differs: we wrote {ours!r}, there is {there!r}")
+        self._expect("what differs there", there, "Elsewhere")
 
     def _default_limits(self) -> None:
         self._step("The default limits at work: 60 calls a minute, 8 people singly")
