@@ -185,7 +185,7 @@ def _page(stage: Stage, rows: Rows, place: Place, cursor: object) -> Page:
         return Page(contacts, cursor, stage.title, rows.total, everybody)
     segments: dict[str, Membership] = {stage.list_id: stage.status}
     contacts = [
-        RemoteContact(text_of(row.get("contactId")), segments=segments)
+        RemoteContact(text_of(row.get("contactId")), "", {}, "", segments)
         for row in rows.rows
     ]
     is_listed = stage.sort == MEMBERS and place.whole
