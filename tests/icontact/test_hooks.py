@@ -71,12 +71,13 @@ def test_says_what_was_not_registered(client_of: ClientOf) -> None:
 
     def handle(request: httpx.Request) -> httpx.Response:
         if refusing and b"contact_updated" in request.content:
-            return httpx.Response(200, json={"webhooks": [], "warnings": ["Too many."]})
+            words = {"webhooks": [], "warnings": [f"Too many for {URL}."]}
+            return httpx.Response(200, json=words)
         return sim.handle(request)
 
     client = client_of(handle)
 
-    with pytest.raises(Rejected, match="contact_updated: Too many"):
+    with pytest.raises(Rejected, match="contact_updated: Too many for the address"):
         watch(client, URL)
     refusing.clear()
     watch(client, URL)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from onward import RemoteContact
+from onward_icontact import IContact
 from onward_icontact.rows import moment_of, record, same
 
 
@@ -32,7 +33,11 @@ from onward_icontact.rows import moment_of, record, same
 )
 def test_same(sent: str, got: str, is_same: bool) -> None:
     """What differs in writing only is the same; what lost something is not."""
+    settings = {"app_id": "a", "username": "b", "password": "c"}
+    integration = IContact(IContact.Settings.model_validate(settings))
+
     assert same(sent, got) is is_same
+    assert integration.same("city", sent, got) is is_same
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def watch(client: Client, url: str) -> None:
     if said and (
         missing := [one for one in EVENTS if one not in _events_of(client, url)]
     ):
-        words = "; ".join(filter(None, said)) or "it gives no reason"
+        # Who knows the address can send reports, so it stands in no sentence.
+        words = "; ".join(filter(None, said)).replace(url, "the address")
+        words = words or "it gives no reason"
         raise Rejected(
             f"iContact did not register the address for {', '.join(missing)}: {words}"
         )

@@ -41,7 +41,7 @@ from onward_icontact.leaving import erase, unsubscribe
 from onward_icontact.pulling import pull
 from onward_icontact.push import push_batch
 from onward_icontact.reading import read_contacts
-from onward_icontact.rows import NOT_FIELDS, Row, text_of
+from onward_icontact.rows import NOT_FIELDS, Row, same, text_of
 
 EXTERNAL_LOGIN = "https://app.icontact.com/icp/core/externallogin"
 NOT_CONNECTED = (
@@ -267,6 +267,10 @@ class IContact(Integration):
         yield from read_contacts(self._client(api), batch, segment)
 
     # -- the other direction
+
+    def same(self, field: str, one: str, other: str) -> bool:
+        """Tell whether two texts of a field mean the same to iContact."""
+        return same(one, other)
 
     def pull(
         self, api: Api, cursor: object, segments: Sequence[RemoteSegment]
