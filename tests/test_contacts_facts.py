@@ -59,6 +59,7 @@ def test_a_contact_has_its_fields_lists_and_state(app: TestApp) -> None:
         "tags": ["a", "b"],
         "segments": ["Shop"],
         "do_not_contact": True,
+        "suppressions": ["do_not_contact"],
         "created_at": START,
         "updated_at": START,
     }

@@ -38,6 +38,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "onward_icontact": "test_plugins.py",
     "connections.*": "cli/test_cli_connections.py test_push_life.py",
     "contacts.erased": "test_contacts_erasing.py sync/test_pull.py",
+    "contacts.elsewhere": "audiences/test_members.py",
     "contacts.fields": "test_fieldmap_suggest.py test_contacts_headers.py",
     "contacts.given": "test_contacts_input.py",
     "contacts.textfile": "test_contacts_reading.py",

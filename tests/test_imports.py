@@ -73,7 +73,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("waking", "worktime"),
     # the people and the rows about them
-    ("contacts", "delivery.queue", "delivery.retry"),
+    (
+        "contacts",
+        "audiences.book",
+        "audiences.check",
+        "audiences.resolve",
+        "delivery.queue",
+        "delivery.retry",
+    ),
     ("connections", "webhooks"),
     ("delivery",),
     # what happens to people, and what follows
@@ -87,6 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # one thing around all of it, and those who look at it
     (
         "alerts",
+        "audiences",
         "engine",
         "doctor",
         "forecast",

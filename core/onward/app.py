@@ -359,7 +359,8 @@ class Onward:
     ) -> Recorded:
         runtime = self.runtime
         if self._recorder is None:
-            book = RuleBook.of(self.config.rules, self.config.point_triggers)
+            config = self.config
+            book = RuleBook.of(config.rules, config.point_triggers, config.audiences)
             self._recorder = Recorder(book)
         recorder = self._recorder
 

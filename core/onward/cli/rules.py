@@ -76,11 +76,16 @@ def check(ctx: typer.Context) -> None:
     import os
 
     from onward.config import check_config
-    from onward.doctor import connections_elsewhere, lists_nobody_has
+    from onward.doctor import (
+        connections_elsewhere,
+        lists_nobody_has,
+        names_nobody_has,
+    )
 
     path = options_of(ctx).path()
     elsewhere = connections_elsewhere(path, os.environ)
     problems = check_config(path, os.environ, connections_elsewhere=elsewhere)
+    problems += names_nobody_has(path, os.environ)
     for problem in problems:
         note(f"{path.name if path else 'environment'}: {problem}")
     if any(problem.stops for problem in problems):

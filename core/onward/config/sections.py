@@ -41,10 +41,11 @@ from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
 from onward.contract import FieldType
 from onward.errors import ConfigError
 from onward.filters import Filter
+from onward.filters.names import BEYOND, is_of_event
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Words that mean something else where a field may be named.
-_TAKEN = {"action", "data", "custom", "consent", "suppressions"}
+_TAKEN = {"action", "data", "custom", "consent", *BEYOND}
 _FIELD_TYPES: tuple[FieldType, ...] = (
     "text",
     "date",
@@ -57,6 +58,7 @@ _OPT_INS: tuple[OptIn, ...] = ("normal", "pending")
 _UNSUBSCRIBE_MEANS: tuple[UnsubscribeMeans, ...] = ("segment", "everywhere")
 _NO_SETTINGS: dict[str, object] = {}
 _NOWHERE: tuple[PushTo, ...] = ()
+NO_EVENT = '"{}" is of an event, and an audience has none; name a field of contacts'
 
 
 def read_connection(
@@ -129,6 +131,8 @@ def read_audience(table: Table, known_fields: Collection[str]) -> AudienceConfig
         name=table.read("name", key, as_text),
         conditions=_conditions(table, known_fields),
     )
+    for field in filter(is_of_event, sorted(audience.conditions.fields())):
+        table.add("if", NO_EVENT.format(field))
     table.finish()
     return audience
 

@@ -48,6 +48,8 @@ Facts = dict[str, Any]
 
 # What every reader of facts relies on.
 _ALWAYS = frozenset({"id", "email", "merged_into", "erased_at"})
+_OF_STOPS = frozenset({"do_not_contact", "suppressions"})
+_LISTS = frozenset({"tags", "segments", *_OF_STOPS})
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +57,7 @@ def _select(only: frozenset[str] | None) -> ForEach:
     columns = list(contacts.c)
     if only is not None:
         wanted = _ALWAYS | only
-        if not only <= set(contacts.c.keys()):
+        if not only <= {*contacts.c.keys(), *_LISTS}:
             wanted |= {"custom"}
         columns = [column for column in columns if column.key in wanted]
     return ForEach(lambda among: select(*columns).where(among(contacts.c.id, "ids")))
@@ -72,13 +74,13 @@ def load_facts(
 
     Args:
         ids: of contacts; unknown ones are left out.
-        lists: also read tags, segments and the do-not-contact state.
-        only: the fields somebody will look at; None = all.
+        lists: also read tags, segments, and what must not be sent to whom.
+        only: the fields somebody will look at, lists too; None = all.
 
     Returns:
         Per contact `{"id", "email", "first_name", …, "points", "created_at",
-        "merged_into", "erased_at", "tags", "segments", "do_not_contact"}` and
-        each custom field under its own name.
+        "merged_into", "erased_at", "tags", "segments", "do_not_contact",
+        "suppressions"}` and each custom field under its own name.
     """
     found: dict[int, Facts] = {}
     for start in range(0, len(ids), CHUNK):
@@ -94,26 +96,37 @@ def load_facts(
             facts["tags"] = []
             facts["segments"] = []
             facts["do_not_contact"] = False
+            facts["suppressions"] = []
             found[facts["id"]] = facts
         if lists:
-            _add_lists(connection, found, [i for i in part if i in found])
+            wanted = _LISTS if only is None else only & _LISTS
+            _add_lists(connection, found, [i for i in part if i in found], wanted)
     return found
 
 
 def _add_lists(
-    connection: Connection, found: dict[int, Facts], ids: Sequence[int]
+    connection: Connection,
+    found: dict[int, Facts],
+    ids: Sequence[int],
+    wanted: frozenset[str],
 ) -> None:
-    for row in connection.execute(_TAGS(connection), {"ids": ids}):
-        found[row.contact_id]["tags"].append(row.tag)
-    for row in connection.execute(_SEGMENTS(connection), {"ids": ids}):
-        found[row.contact_id]["segments"].append(row.name)
+    if "tags" in wanted:
+        for row in connection.execute(_TAGS(connection), {"ids": ids}):
+            found[row.contact_id]["tags"].append(row.tag)
+    if "segments" in wanted:
+        for row in connection.execute(_SEGMENTS(connection), {"ids": ids}):
+            found[row.contact_id]["segments"].append(row.name)
+    if wanted.isdisjoint(_OF_STOPS):
+        return
     people = {contact_id: [found[contact_id]["email"] or ""] for contact_id in ids}
     for contact_id, stops in find_suppressions(connection, people).items():
-        found[contact_id]["do_not_contact"] = any(
-            stop.scope == "address" and stop.lifted_at is None for stop in stops
-        )
+        active = [stop for stop in stops if stop.lifted_at is None]
+        found[contact_id] |= {
+            "do_not_contact": any(stop.scope == "address" for stop in active),
+            "suppressions": sorted({stop.code for stop in active}),
+        }
 
 
 def needs_lists(names: Iterable[str]) -> bool:
     """Tell whether any of these fields needs `lists=True`."""
-    return not {"tags", "segments", "do_not_contact"}.isdisjoint(names)
+    return not _LISTS.isdisjoint(names)

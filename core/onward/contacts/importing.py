@@ -130,7 +130,8 @@ class _Import:
         self.name = name
         self.dry_run = False
         config = runtime.config
-        self.recorder = Recorder(RuleBook.of(config.rules, config.point_triggers))
+        book = RuleBook.of(config.rules, config.point_triggers, config.audiences)
+        self.recorder = Recorder(book)
         self.fire = fire
         self.digest = _digest(file.path) if fire else ""
         # A header that happens to say "consent" lifts nobody's opt-out.

@@ -9,8 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection as Transaction
 
+from onward.audiences.book import read_book
+from onward.audiences.check import check_conditions
 from onward.clock import utcnow
-from onward.config import Config, check_config, load_config
+from onward.config import Config, Problem, check_config, load_config
+from onward.config.problems import Problems
 from onward.connections.state import read_all
 from onward.database import Database
 from onward.doctor.alerting import check_alerts
@@ -24,7 +27,13 @@ from onward.errors import OnwardError
 from onward.migrate import current_revision, releases_ahead
 from onward.plugins import Plugins, load_plugins
 
-__all__ = ["Check", "connections_elsewhere", "examine", "lists_nobody_has"]
+__all__ = [
+    "Check",
+    "connections_elsewhere",
+    "examine",
+    "lists_nobody_has",
+    "names_nobody_has",
+]
 
 Found = TypeVar("Found")
 
@@ -95,6 +104,27 @@ def lists_nobody_has(path: Path | None, env: Mapping[str, str]) -> Sequence[str]
     return _stored(path, env, read, list[str]()) or ()
 
 
+def names_nobody_has(path: Path | None, env: Mapping[str, str]) -> Sequence[Problem]:
+    """Return the conditions that name a connection or an audience nobody has."""
+    try:
+        config = load_config(path, env, connections_elsewhere=None)
+        text = path.read_text("utf-8-sig") if path is not None else ""
+    except (OnwardError, OSError):
+        return ()  # said already
+
+    def read(transaction: Transaction, config: Config) -> list[Problem]:
+        known = {state.name for state in read_all(transaction)}
+        audiences = read_book(transaction, config.audiences).filters
+        problems = Problems()
+        check_conditions(config, {*config.connections, *known}, audiences, problems)
+        return problems.listed(text)
+
+    alone = Problems()
+    filters = {one.key: one.conditions for one in config.audiences}
+    check_conditions(config, config.connections, filters, alone)
+    return _stored(path, env, read, alone.listed(text)) or ()
+
+
 def _stored(
     path: Path | None,
     env: Mapping[str, str],
@@ -130,6 +160,7 @@ def _check_config(
     else:
         found = []
     problems = check_config(path, env, connections_elsewhere=elsewhere)
+    problems += names_nobody_has(path, env)
     for one in problems:
         found.append(
             problem(name, str(one), "correct the file, or set what is missing")

@@ -10,7 +10,9 @@ import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
-from onward.config.model import Config, PointTrigger, PushTo, Rule
+from onward.audiences.book import read_book
+from onward.audiences.check import check_conditions
+from onward.config.model import AudienceConfig, Config, PointTrigger, PushTo, Rule
 from onward.config.problems import Problems, did_you_mean
 from onward.connections.state import UNRESOLVED
 from onward.errors import ConfigError, InputError
@@ -40,16 +42,26 @@ REMEMBERED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RuleBook:
-    """Rules and triggers, enabled ones only; triggers lowest first."""
+    """Rules and triggers, enabled ones only; triggers lowest first.
+
+    Args:
+        audiences: of the file; rules may ask about them, and about stored ones.
+    """
 
     rules: tuple[Rule, ...]
     triggers: tuple[PointTrigger, ...]
+    audiences: tuple[AudienceConfig, ...] = ()
     _matching: dict[str, Sequence[Rule]] = field(
         default_factory=dict[str, Sequence[Rule]], repr=False, compare=False
     )
 
     @classmethod
-    def of(cls, rules: Iterable[Rule], triggers: Iterable[PointTrigger]) -> RuleBook:
+    def of(
+        cls,
+        rules: Iterable[Rule],
+        triggers: Iterable[PointTrigger],
+        audiences: Iterable[AudienceConfig] = (),
+    ) -> RuleBook:
         """Return what is enabled."""
         return cls(
             tuple(rule for rule in rules if rule.enabled),
@@ -59,6 +71,7 @@ class RuleBook:
                     key=lambda trigger: (trigger.points, trigger.key),
                 )
             ),
+            tuple(audiences),
         )
 
     def matching(self, action: str) -> Sequence[Rule]:
@@ -72,16 +85,18 @@ class RuleBook:
 
 
 def check_targets(config: Config, transaction: Transaction) -> None:
-    """Make sure that every rule and trigger names connections that exist.
+    """Make sure that rules, triggers and audiences name only what exists.
 
     Raises:
-        ConfigError: one names a connection that neither `onward.toml` nor the
-            database has; one line per problem.
+        ConfigError: one names a connection or an audience that neither `onward.toml`
+            nor the database has; one line per problem.
     """
     known = set(transaction.execute(_NAMES).scalars())
     problems = Problems()
     _unknown("rules", config.rules, known, problems)
     _unknown("point_triggers", config.point_triggers, known, problems)
+    audiences = read_book(transaction, config.audiences).filters
+    check_conditions(config, known, audiences, problems)
     name = config.path.name if config.path else "environment"
     found = problems.listed(_text(config.path))
     if found:

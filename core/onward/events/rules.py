@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +10,19 @@ from typing import Any
 
 from sqlalchemy import Connection as Transaction
 
+from onward.audiences.book import read_book
+from onward.audiences.resolve import Question, resolve
 from onward.config.model import PushTo, Rule
-from onward.contacts.facts import Facts, load_facts, needs_lists
+from onward.contacts.elsewhere import ask_facts
+from onward.contacts.facts import Facts
+from onward.errors import InputError
 from onward.events.action import POINTS, Action
 from onward.events.points import Fired, claim_again, claim_once, rule_claim
 from onward.events.rulebook import RuleBook
+from onward.filters import Filter
+from onward.filters.names import AUDIENCE, is_of_event
+
+log = logging.getLogger("onward.events")
 
 Look = tuple[str, bool, str]
 """Key of a rule, whether it ran, and why not."""
@@ -83,7 +92,7 @@ def follow_rules(
     if not matches:
         return []
     joined: list[tuple[int, str]] = []
-    reasons = _why_not(transaction, matches, now)
+    reasons = _why_not(transaction, book, matches, now)
     for (doing, entry, rule), why in zip(matches, reasons, strict=True):
         entry.looked.append((rule.key, not why, why))
         if why:
@@ -97,41 +106,68 @@ def follow_rules(
 
 
 def _why_not(
-    transaction: Transaction, matches: Sequence[Match], now: datetime
+    transaction: Transaction, book: RuleBook, matches: Sequence[Match], now: datetime
 ) -> list[str]:
     """Return why each rule does not run, "" where it does; take the claims."""
-    facts = _facts(transaction, matches)
+    questions = _questions(transaction, book, matches)
+    facts = _facts(transaction, matches, questions)
     reasons: list[str] = []
     for doing, entry, rule in matches:
-        why = ""
-        if rule.conditions.conditions:
-            about: Facts = {
-                **facts.get(doing.contact_id, {}),
-                "action": entry.name,
-                "data": entry.data,
-            }
-            why = rule.conditions.explain(about, now)[1]
-        reasons.append(why)
+        question = questions.get(rule.key, "")
+        if isinstance(question, str):
+            reasons.append(question)
+            continue
+        about: Facts = {
+            **facts.get(doing.contact_id, {}),
+            "action": entry.name,
+            "data": entry.data,
+        }
+        reasons.append(question.explain(about, now)[1])
     _claim(transaction, matches, reasons, now)
     return reasons
 
 
-def _facts(transaction: Transaction, matches: Sequence[Match]) -> dict[int, Facts]:
-    """Read the contacts that some condition asks about."""
+def _questions(
+    transaction: Transaction, book: RuleBook, matches: Sequence[Match]
+) -> dict[str, Question | str]:
+    """Return key of a rule → what it asks, of those that ask anything.
+
+    An audience that is not there any more (it was at the start) costs the rule, not
+    the event: that is why it does not run, whether it wants it or not.
+    """
+    asking = {rule.key: rule for *_, rule in matches if rule.conditions.conditions}
+    known: Mapping[str, Filter] = {}
+    if any(AUDIENCE in rule.conditions.fields() for rule in asking.values()):
+        known = read_book(transaction, book.audiences).filters
+    questions: dict[str, Question | str] = {}
+    for key, rule in asking.items():
+        try:
+            questions[key] = resolve(rule.conditions, known)
+        except InputError as error:
+            log.warning("rule %s does not run: %s", key, error.message)
+            questions[key] = error.message
+    return questions
+
+
+def _facts(
+    transaction: Transaction,
+    matches: Sequence[Match],
+    questions: Mapping[str, Question | str],
+) -> dict[int, Facts]:
+    """Read of the contacts what some condition asks about."""
     names: set[str] = set()
     ids: set[int] = set()
     for doing, _, rule in matches:
-        read = [
-            name
-            for name in rule.conditions.fields()
-            if name != "action" and not name.startswith("data.")
-        ]
+        question = questions.get(rule.key)
+        if not isinstance(question, Question):
+            continue
+        read = [name for name in question.asks if not is_of_event(name)]
         if read:
             names.update(read)
             ids.add(doing.contact_id)
     if not ids:
         return {}
-    return load_facts(transaction, sorted(ids), lists=needs_lists(names))
+    return ask_facts(transaction, sorted(ids), frozenset(names))
 
 
 def _claim(

@@ -4,7 +4,9 @@
 
 A condition is a field, an operator and, for most operators, a wanted value. A field
 is a contact field, `action`, or a path into the event's data: `data.form`,
-`data.order.total`, `data.items.0.name`.
+`data.order.total`, `data.items.0.name`. Besides these there are `connections` (names
+of those that have the contact), `NAME.status` and the like of a connection (see
+`names.REMOTE_FACTS`), `suppressions` (codes), and `audience` (keys).
 
 - Text is compared as a whole, capitals and small letters being the same.
 - A number equals text that reads as the same number; likewise true, "yes", "on", "1".
@@ -26,9 +28,10 @@ from typing import cast
 from onward.clock import utcnow
 from onward.errors import ConfigError
 from onward.filters.comparison import as_values, show
+from onward.filters.names import AUDIENCE, BEYOND, NAMING, REMOTE_FACTS, remote_fact
 from onward.filters.operators import OPERATORS
 
-_ALWAYS_KNOWN = ("action",)
+_ALWAYS_KNOWN = ("action", *BEYOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,9 @@ class Filter:
         Args:
             raw: `[[field, operator, wanted], …]`.
             source: named first in errors, as `rule "forms"`; may be "".
-            known: names of the contact fields; None = do not check them. `action`
-                and `data.…` are always known.
+            known: names of the contact fields; None = do not check them. What is
+                no field of contacts is always known; whether there is such a
+                connection or audience is not looked at.
 
         Raises:
             ConfigError: it cannot be used; one sentence.
@@ -147,6 +151,8 @@ def _condition(row: object, known: Collection[str] | None) -> Condition:
         near = get_close_matches(word, OPERATORS, n=1)
         advice = f'did you mean "{near[0]}"?' if near else "use " + ", ".join(OPERATORS)
         raise ValueError(f"{show(operator)} is not an operator; {advice}")
+    if name == AUDIENCE and word not in NAMING:
+        raise ValueError(f'"{name}" takes only {", ".join(NAMING)}')
     found = OPERATORS[word]
     if len(rest) != found.takes:
         wants = "one value after it" if found.takes else "nothing after it"
@@ -160,12 +166,16 @@ def _field_problem(name: str, known: Collection[str] | None) -> str:
         return '"data" holds many values; name one, as "data.form"'
     if known is None or name.startswith("data.") or name in (*_ALWAYS_KNOWN, *known):
         return ""
+    if remote_fact(name) is not None:
+        return ""
     near = get_close_matches(name.lower(), [*_ALWAYS_KNOWN, *known], n=1)
-    advice = (
-        f'did you mean "{near[0]}"?'
-        if near
-        else f'a custom field must be declared; of an event, write "data.{name}"'
-    )
+    if near:
+        advice = f'did you mean "{near[0]}"?'
+    elif "." in name:
+        facts = ", ".join(REMOTE_FACTS)
+        advice = f"of a connection there are: {facts}"
+    else:
+        advice = f'a custom field must be declared; of an event, write "data.{name}"'
     return f'there is no field "{name}"; {advice}'
 
 

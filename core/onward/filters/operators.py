@@ -134,12 +134,21 @@ def _compares(holds: Order, *, dates_only: bool = False) -> Make:
     return make
 
 
-def _within(wanted: object) -> Test:
+def span_of(wanted: object) -> timedelta:
+    """Return a length of time.
+
+    Raises:
+        ValueError: it is none.
+    """
     found = _SPAN.fullmatch(text_of(wanted).strip().lower())
     if found is None:
         raise ValueError('needs a length of time, as "7 days", "24h" or "2w"')
     hours = {"h": 1, "d": 24, "w": 168}[found[2][0]]
-    span = timedelta(hours=hours * int(found[1]))
+    return timedelta(hours=hours * int(found[1]))
+
+
+def _within(wanted: object) -> Test:
+    span = span_of(wanted)
 
     def test(seen: list[object], now: datetime) -> bool:
         since = now - span if now - datetime.min.replace(tzinfo=UTC) > span else None

@@ -1,0 +1,1 @@
+"""Saved filters over contacts: dynamic segments, counted, reused and pushed."""
