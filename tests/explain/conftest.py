@@ -98,8 +98,9 @@ def walks_on_sqlite(
     for *_, line in plan:
         found = re.match(r"SCAN (\w+)", line)
         if not found and " LIMIT " not in statement:
-            # All rows of a connection, or in a state, can be all there are.
-            found = re.match(r"SEARCH (\w+) .*\((?:connection_id|state)=\?\)$", line)
+            # All rows of a connection, in a state, of a kind can be all there are.
+            all_of = r"SEARCH (\w+) .*\((?:connection_id|state|kind)=\?\)$"
+            found = re.match(all_of, line)
         if found and called.get(found[1], found[1]) in big:
             walks.append(line)
     return walks
