@@ -17,7 +17,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import onward.testing
 from onward import (
@@ -34,10 +34,15 @@ from onward import (
     Temporary,
     setting,
 )
+from onward.audiences.keeping import remove_audience, save_audience
+from onward.audiences.listing import open_book
+from onward.audiences.members import export_members
+from onward.audiences.offered import offer
+from onward.connections.state import named
 from onward.contacts.suppress import add_suppression
 from onward.delivery.queue import BACKFILL, LIVE
 from onward.events.apply import apply_trigger
-from onward.models import Event, Ledger, table
+from onward.models import Event, Ledger, RemoteContactRow, table
 from onward.testing.app import TestApp
 
 if TYPE_CHECKING:
@@ -928,6 +933,175 @@ def test_opt_out_outlives_the_contact(make: Make) -> None:
     app.deliver()
 
     assert states(app) == [("skipped", "suppressed")]
+
+
+# -- Audiences
+
+
+def audience(key: str, *if_: list[object]) -> str:
+    """An audience as it stands in onward.toml."""
+    return _table("audiences", key=key, if_=list(if_))
+
+
+def ask(app: TestApp, key: str) -> list[str]:
+    """Return the addresses of the members."""
+    found = export_members(app.runtime, open_book(app.runtime).question(key))
+    return [one["email"] for one in found]
+
+
+def test_audience_is_who_fulfils_its_conditions_now(make: Make) -> None:
+    """An audience is whoever fulfils its conditions now; nobody is put into it, and
+    merged and erased contacts are in none."""
+    app = make(audience("rich", ["points", ">=", 10]), audience("all"))
+    app.add_points(10, email=ANA)
+    app.record_action("seen", identities={"visitor": "v"}, contact={"points": 20})
+
+    assert ask(app, "rich") == [ANA, None]
+    app.record_action("seen", email=ANA, identities={"visitor": "v"})
+    app.add_points(-25, email=ANA)
+    assert (ask(app, "rich"), ask(app, "all")) == ([], [ANA])
+
+
+def test_audience_asks_for_another(make: Make) -> None:
+    """A condition may ask for another audience; a circle of them is an error at
+    start, with the keys in it."""
+    rich = audience("rich", ["points", ">=", 10])
+    app = make(rich, audience("poor", ["audience", "is not", "rich"]))
+    app.add_points(10, email=ANA)
+    app.upsert_contact({"email": "ben@shop.example"})
+
+    assert ask(app, "poor") == ["ben@shop.example"]
+    with pytest.raises(ConfigError, match="the audience a, which names b, which names"):
+        make(
+            audience("a", ["audience", "is", "b"]),
+            audience("b", ["audience", "is not", "a"]),
+        ).contacts()
+
+
+def test_rule_asks_for_an_audience(make: Make) -> None:
+    """A rule may ask whether the contact is in an audience; fields the event writes
+    count, its points come after. One that names an audience or a connection that is not
+    there is an error at start."""
+    rich = audience("rich", ["points", ">=", 10])
+    app = make(rich, rule("r", "bought", if_=[["audience", "is", "rich"]], points=1))
+
+    assert app.record_action("bought", email=ANA).points is None
+    bought = app.record_action("bought", email=ANA, contact={"points": 10})
+    assert bought.looked == (("r", False, 'audience is blank, wanted "rich"'),)
+    assert app.record_action("bought", email=ANA).points == 11
+    for condition in (["audience", "is", "ritch"], ["acmee.status", "is", "normal"]):
+        with pytest.raises(ConfigError, match="did you mean"):
+            make(rich, rule("r", "bought", if_=[condition], points=1)).contacts()
+
+
+def test_audience_that_went_away_stops_the_rule(make: Make) -> None:
+    """When an audience is removed later, a rule that asks for it does not run, whether
+    it wants the contact in it or not in it; the event is recorded all the same."""
+    first = make.edited()
+    save_audience(first.runtime, "staff", "", [["company", "is", "Shop"]])
+    not_staff = rule("r", "seen", if_=[["audience", "is not", "staff"]], points=1)
+    app = make.edited(not_staff)
+    assert app.record_action("seen", email=ANA).points == 1
+
+    remove_audience(first.runtime, "staff")
+
+    done = app.record_action("seen", email=ANA)
+    assert done.looked == (("r", False, 'there is no audience "staff"'),)
+    assert history(app).count("seen") == 2
+
+
+def test_audience_of_the_file_wins(make: Make) -> None:
+    """Of two audiences with one key the one in onward.toml counts; the stored one is
+    hidden, not lost."""
+    save_audience(make.edited().runtime, "rich", "", [["points", ">=", 10]])
+    app = make.edited(audience("rich", ["points", ">=", 99]))
+    app.add_points(10, email=ANA)
+
+    assert ask(app, "rich") == []
+    assert ask(make.edited(), "rich") == [ANA]
+
+
+def test_connections_are_those_that_have_the_contact_now(make: Make) -> None:
+    """`connections` names the services that have the contact, alive: not one that
+    deleted or opted them out, and not before a push or a pull showed them there."""
+    app = make(audience("known", ["connections", "has", "acme"]))
+    app.record_action("seen", email=ANA)
+    app.push(to="acme", email=ANA)
+    assert ask(app, "known") == []
+    app.deliver()
+    assert ask(app, "known") == [ANA]
+
+    with app.runtime.database.write() as transaction:
+        transaction.execute(update(table(RemoteContactRow)).values(status="opted_out"))
+
+    assert ask(app, "known") == []
+
+
+def test_facts_of_a_service_are_blank_for_strangers(make: Make) -> None:
+    """What a service knows is blank for whom it does not have: `is` is false, `is not`
+    is true."""
+    app = make(
+        audience("same", ["acme.differs", "is", False]),
+        audience("other", ["acme.status", "is not", "normal"]),
+    )
+    app.record_action("seen", email=ANA)
+
+    assert (ask(app, "same"), ask(app, "other")) == ([], [ANA])
+
+
+def test_audience_is_pushed_as_a_back_fill(make: Make) -> None:
+    """A push of an audience is a back-fill of those who can be pushed: who has no
+    address or must not be pushed there is left out, and counted by reason."""
+    app = make(audience("all"))
+    app.upsert_contact({"email": ANA})
+    app.upsert_contact({"email": "out@shop.example"})
+    app.upsert_contact({"identities": {"visitor": "v"}})
+    app.suppress("out@shop.example")
+
+    would = app.push_audience("all", to="acme", dry_run=True)
+    done = app.push_audience("all", to="acme")
+
+    assert (would.count, done.count) == (1, 1)
+    assert done.refused.counts == {"suppressed": 1, "no_email": 1}
+    assert causes(app) == [[("audience", "all")]]
+    assert [row["priority"] for row in app.queued] == [BACKFILL]
+
+
+def test_interrupted_push_of_an_audience_goes_on(make: Make) -> None:
+    """A push of an audience that was interrupted goes on where it stopped; when its
+    conditions were changed since, it is refused until it is cancelled."""
+    app = make.edited(audience("rich", ["points", ">=", 0]))
+    app.upsert_contact({"email": ANA})
+
+    def fail(_members: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        app.push_audience("rich", to="acme", on_progress=fail)
+    changed = make.edited(audience("rich", ["points", ">=", 1]))
+    with pytest.raises(InputError, match="was interrupted after 1 of 1 members"):
+        changed.push_audience("rich", to="acme")
+
+    done = app.push_audience("rich", to="acme")
+    assert (done.members, done.count) == (1, 0)
+    assert changed.push_audience("rich", to="acme").members == 0
+
+
+def test_new_connection_brings_two_audiences(make: Make) -> None:
+    """A connection brings two audiences after its first pull: all it has, and who was
+    created there within 7 days and 2 hours by the service's own date."""
+    app = make()
+    with app.runtime.database.write() as transaction:
+        state = named(transaction, "acme")
+        offer(transaction, state, app.clock.now, title="Acme Mail")
+
+    assert [(one["key"], one["if"]) for one in app.audiences()] == [
+        ("acme-all-contacts", [["connections", "has", "acme"]]),
+        (
+            "acme-new-this-week",
+            [["connections", "has", "acme"], ["acme.created_at", "within", "170h"]],
+        ),
+    ]
 
 
 # -- Pushes

@@ -48,7 +48,9 @@ from onward.waking import wake
 from onward.worktime import Worktime
 
 if TYPE_CHECKING:
+    from onward.audiences.pushed import Pushed
     from onward.contacts.importing import ImportSummary
+    from onward.filters import Filter
     from onward.replay import Replayed
     from onward.sync.drift import Difference
     from onward.sync.run import Synced
@@ -529,6 +531,48 @@ class Onward:
             on_progress=on_progress,
         )
 
+    def push_audience(
+        self,
+        what: str | Filter | Sequence[object],
+        *,
+        to: str,
+        segment: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[int], None] = lambda members: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Pushed:
+        """Queue a push of everybody in an audience; see `onward.audiences.push`.
+
+        Args:
+            what: key of an audience, or conditions, as
+                `[["acme.differs", "is", True]]`.
+            to: name of the connection.
+            segment: remote segment by name or id; None = the connection's own.
+            force: send even what seems unchanged. Opt-outs are obeyed all the same.
+            dry_run: only count whom it would push, and show one request.
+
+        Raises:
+            InputError: there is no such audience, connection or segment.
+        """
+        from onward.audiences.push import push_members
+        from onward.audiences.rehearse import preview_push
+
+        if dry_run:
+            return preview_push(
+                self.runtime, what, to=to, segment=segment, on_progress=on_progress
+            )
+        return push_members(
+            self.runtime,
+            what,
+            to=to,
+            segment=segment,
+            force=force,
+            on_progress=on_progress,
+            on_queued=self._wake,
+            stopping=stopping,
+        )
+
     # -- consent
 
     def suppress(self, email: str, *, reason: str = "", actor: str = "") -> None:
@@ -632,6 +676,14 @@ class Onward:
         from onward.contacts.exporting import export_rows
 
         return export_rows(self.runtime)
+
+    def audiences(self) -> list[dict[str, Any]]:
+        """Return every audience: `{"key", "name", "source", "if"}`."""
+        from onward.audiences.book import read_book
+
+        with self.runtime.database.read() as transaction:
+            book = read_book(transaction, self.config.audiences)
+        return [one.document for one in book.audiences.values()]
 
     def import_contacts(
         self,

@@ -39,9 +39,13 @@ def audience(key: str, *rows: object) -> AudienceConfig:
 
 
 class People:
-    """An app, and what may be known of the people in it."""
+    """An app, and what may be known of the people in it.
 
-    def __init__(self, app: TestApp) -> None:
+    Args:
+        again: another app had this database before.
+    """
+
+    def __init__(self, app: TestApp, *, again: bool = False) -> None:
         self.app = app
         self.runtime = app.runtime
         with self.runtime.database.read() as transaction:
@@ -50,6 +54,8 @@ class People:
             )
             self.connections = {row.name: row.id for row in rows}
         self._seen = 0
+        if again:
+            return
         self.write(
             RemoteSegmentRow,
             connection_id=self.connections[ACME],

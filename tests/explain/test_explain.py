@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, text, update
 
 from onward import InputError
+from onward.audiences.keeping import remove_audience, save_audience
+from onward.audiences.listing import list_audiences, open_book
+from onward.audiences.members import export_members, preview_members
+from onward.audiences.offered import offer
+from onward.audiences.push import cancel_push
 from onward.connections.listing import list_connections
 from onward.connections.remove import remove_connection
 from onward.connections.rename import redirect
@@ -89,6 +94,16 @@ city = "{{ event.data.city }}{{ tags | join(' ') }}"
 """
 
 
+ASKED: tuple[list[object], ...] = (
+    [["connections", "has", "icontact"], ["email", "is not blank"]],
+    [["points", ">", 1], ["tags", "has", "fair"], ["segments", "in", ["club"]]],
+    [["created_at", "within", "7 days"], ["icontact.created_at", "within", "9w"]],
+    [["icontact.differs", "is", True]],
+    [["icontact.segments", "has", "Newsletter"], ["suppressions", "is blank"]],
+    [["audience", "in", ["a0", "a1"]], ["do_not_contact", "is", False]],
+)
+
+
 class Person:
     """Does once everything a running system does again and again."""
 
@@ -104,6 +119,7 @@ class Person:
         self.deliver()
         self.fail()
         self.look()
+        self.gather()
         self.change()
         self.prune()
 
@@ -222,6 +238,23 @@ class Person:
         known_secrets(app.runtime)
         list(export_rows(app.runtime))
 
+    def gather(self) -> None:
+        """Ask who is in audiences of every kind, and push them."""
+        app = self.app
+        for number, raw in enumerate(ASKED):
+            save_audience(app.runtime, f"a{number}", "", raw)
+        with app.runtime.database.write() as transaction:
+            state = named(transaction, "icontact")
+            offer(transaction, state, app.clock.now, title="iContact")
+        list(list_audiences(app.runtime))
+        book = open_book(app.runtime)
+        preview_members(app.runtime, book.question("a0"))
+        list(export_members(app.runtime, book.question("a1")))
+        app.push_audience("a0", to="icontact", dry_run=True)
+        app.push_audience("a0", to="icontact")
+        cancel_push(app.runtime, "a0", to="icontact")
+        remove_audience(app.runtime, "a2")
+
     def change(self) -> None:
         """Change what is known of people and connections."""
         app = self.app
@@ -276,6 +309,9 @@ MAY_WALK = {
     (r"^UPDATE push SET state=\S+ fence=\S+ sent_at=\S+ WHERE push.state = \S+$", ""): (
         "remove: what is being sent"
     ),
+    (r"^SELECT identity.value \n", "identity"): "erasing: all addresses of one person",
+    (r"^SELECT push.priority, count", "push"): "forecast: all that waits",
+    (r"ORDER BY attempt.id DESC", "attempt"): "forecast: the latest full batches",
     (r"^DELETE FROM remote_contact", ""): "all of a connection that was removed",
 }
 

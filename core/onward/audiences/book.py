@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import select
 
+from onward.audiences.resolve import Question, resolve
 from onward.config.model import AudienceConfig
 from onward.config.problems import did_you_mean
 from onward.errors import ConfigError, InputError
@@ -23,6 +24,7 @@ connections = table(Connection)
 
 FILE = "onward.toml"
 BY_HAND = "by hand"
+GONE = "a removed connection"
 
 _ALL = (
     select(rows, connections.c.name.label("offered_by"))
@@ -85,6 +87,14 @@ class Book:
             raise InputError(f"audience {key}: {found.problem}")
         return found
 
+    def question(self, key: str) -> Question:
+        """Return what one asks, ready to be answered.
+
+        Raises:
+            InputError: there is no such audience, or it leads to one that is not there.
+        """
+        return resolve(self.named(key).conditions, self.filters, key=key)
+
     @property
     def filters(self) -> dict[str, Filter]:
         """Key → conditions, of those that can be read."""
@@ -104,7 +114,7 @@ def read_book(transaction: Transaction, declared: Iterable[AudienceConfig]) -> B
     stored: dict[str, Audience] = {}
     for row in transaction.execute(_ALL):
         conditions, problem = _read(orjson.dumps(row.conditions))
-        source = row.offered_by or BY_HAND
+        source = row.offered_by or (GONE if row.connection_id else BY_HAND)
         stored[row.key] = Audience(row.key, row.name, conditions, source, problem)
     ours = {
         one.key: Audience(one.key, one.name, one.conditions, FILE) for one in declared

@@ -11,13 +11,13 @@ from sqlalchemy import bindparam, select
 from onward.audiences.narrow import narrow
 from onward.audiences.resolve import Question
 from onward.contacts.elsewhere import ask_facts
+from onward.contacts.exporting import contacts_as_dicts
 from onward.contacts.facts import CHUNK, Facts, contacts
 from onward.runtime import Runtime
 
 Told = Callable[[int], None]
 
 PREVIEWED = 10
-COUNTED = 10_000
 
 _LIVE = (contacts.c.merged_into.is_(None), contacts.c.erased_at.is_(None))
 
@@ -106,3 +106,13 @@ def preview_members(
             if len(found) == most:
                 return found
     return found
+
+
+def export_members(
+    runtime: Runtime, question: Question, *, on_progress: Told = lambda contacts: None
+) -> Iterator[dict[str, Any]]:
+    """Yield every member as `export_rows` gives contacts; flat in memory."""
+    for members in chunks(runtime, question, on_progress=on_progress):
+        with runtime.database.read() as transaction:
+            found = contacts_as_dicts(transaction, list(members))
+        yield from found

@@ -32,18 +32,23 @@ class Question:
         Args:
             facts: of one contact, as `ask_facts` returns them for `asks`.
         """
+        return self.conditions.explain(self._with_audiences(facts, now), now)
+
+    def holds(self, facts: Mapping[str, object], now: datetime) -> bool:
+        """Tell whether it holds."""
+        return self.conditions.holds(self._with_audiences(facts, now), now)
+
+    def _with_audiences(
+        self, facts: Mapping[str, object], now: datetime
+    ) -> Mapping[str, object]:
         if not self.behind:
-            return self.conditions.explain(facts, now)
+            return facts
         within: list[str] = []
         about = {**facts, AUDIENCE: within}
         for key, conditions in self.behind.items():
             if conditions.holds(about, now):
                 within.append(key)
-        return self.conditions.explain(about, now)
-
-    def holds(self, facts: Mapping[str, object], now: datetime) -> bool:
-        """Tell whether it holds."""
-        return self.explain(facts, now)[0]
+        return about
 
 
 def resolve(

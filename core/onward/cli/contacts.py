@@ -25,11 +25,20 @@ from onward.cli.user import user
 from onward.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
     from onward.contacts.importing import ImportSummary
+    from onward.runtime import Runtime
 
 app = typer.Typer(help="Who we know, and what they allowed.")
 Email = Annotated[str, typer.Argument(metavar="EMAIL")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON array instead of CSV.")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.")
+]
+Bom = Annotated[bool, typer.Option("--bom", help="Mark it as UTF-8, for Excel.")]
 
 # Refused lines shown one by one; a file holds more.
 SHOWN = 20
@@ -200,35 +209,43 @@ def _short(value: object) -> str:
 @app.command("export")
 def export(
     ctx: typer.Context,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON array instead of CSV.")
-    ] = False,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.")
-    ] = "",
-    bom: Annotated[
-        bool, typer.Option("--bom", help="Mark it as UTF-8, for Excel.")
-    ] = False,
+    json: AsJson = False,
+    output: Output = "",
+    bom: Bom = False,
 ) -> None:
     """Write every contact as CSV, which an import takes back, or as JSON."""
-    from onward.contacts.exporting import export_csv, export_rows
-    from onward.contacts.writing import write_json
+    from onward.contacts.exporting import export_rows
 
     with open_runtime(ctx) as runtime:
-        if not output:
+        write_contacts(runtime, export_rows(runtime), output, json=json, bom=bom)
+
+
+def write_contacts(
+    runtime: Runtime,
+    rows: Iterable[Mapping[str, Any]],
+    output: str,
+    *,
+    json: bool,
+    bom: bool,
+) -> None:
+    """Write contacts to a file, or to stdout when none is named."""
+    from onward.contacts.exporting import export_csv
+    from onward.contacts.writing import write_json
+
+    if not output:
+        if json:
+            print_json(rows)
+        else:
+            export_csv(runtime, sys.stdout, rows=rows, bom=bom)
+        return
+    try:
+        with Path(output).open("w", encoding="utf-8", newline="") as stream:
             if json:
-                print_json(export_rows(runtime))
+                count = write_json(stream, rows)
             else:
-                export_csv(runtime, sys.stdout, bom=bom)
-            return
-        try:
-            with Path(output).open("w", encoding="utf-8", newline="") as stream:
-                if json:
-                    count = write_json(stream, export_rows(runtime))
-                else:
-                    count = export_csv(runtime, stream, bom=bom)
-        except OSError as error:
-            raise InputError(f"{output} cannot be written: {error.strerror}") from error
+                count = export_csv(runtime, stream, rows=rows, bom=bom)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}") from error
     say(f"wrote {count} contacts to {output}")
 
 

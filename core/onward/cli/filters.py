@@ -24,10 +24,13 @@ Since = Annotated[
 Until = Annotated[str, typer.Option(help="Queued then or earlier.")]
 Rule = Annotated[
     str,
-    typer.Option(metavar="KEY", help="Of a rule or point trigger that caused it."),
+    typer.Option(metavar="KEY", help="Of a rule, trigger or audience behind it."),
 ]
 Cause = Annotated[
-    str, typer.Option(help="rule, trigger, apply, manual, replay, merge or joined.")
+    str,
+    typer.Option(
+        help="rule, trigger, apply, audience, manual, replay, merge or joined."
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ import typer
 from onward.cli.opening import open_app
 from onward.cli.printing import note, print_facts, say
 from onward.cli.quota import push_lines
+from onward.errors import InputError
 
 if TYPE_CHECKING:
     from onward.app import Onward
@@ -21,8 +22,17 @@ SHOWN = 10
 
 def push(
     ctx: typer.Context,
-    emails: Annotated[list[str], typer.Argument(metavar="EMAIL...")],
     to: Annotated[str, typer.Option(metavar="NAME", help="Which connection.")],
+    emails: Annotated[list[str] | None, typer.Argument(metavar="EMAIL...")] = None,
+    audience: Annotated[
+        str, typer.Option(metavar="KEY", help="Everybody in this audience.")
+    ] = "",
+    conditions: Annotated[
+        str,
+        typer.Option(
+            "--if", metavar="JSON", help="Everybody for whom these conditions hold."
+        ),
+    ] = "",
     segment: Annotated[
         str, typer.Option(help="Remote segment instead of the connection's own.")
     ] = "",
@@ -36,11 +46,51 @@ def push(
     now: Annotated[
         bool, typer.Option("--now", help="Send at once and say what became of it.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Push an audience without being asked.")
+    ] = False,
+    cancel: Annotated[
+        bool,
+        typer.Option(
+            "--cancel", help="Stop the push of an audience; what is queued stays."
+        ),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document; for an audience.")
+    ] = False,
 ) -> None:
-    """Queue pushes of these contacts to a connection."""
+    """Queue pushes of these contacts to a connection.
+
+    A push of an audience is a back-fill: live events go first, and interrupted it
+    goes on where it stopped when called again.
+    """
     from onward.preview import preview
 
+    emails = emails or []
+    if sum(map(bool, (emails, audience, conditions))) != 1:
+        raise InputError("name whom to push: addresses, --audience KEY or --if JSON")
+    for option, given in (("--yes", yes), ("--cancel", cancel), ("--json", json)):
+        if given and emails:
+            raise InputError(f"{option} is for --audience and --if")
+    if now and not emails:
+        raise InputError("--now is for addresses; `onward deliver` sends the others")
     with open_app(ctx) as app:
+        if not emails:
+            from onward.cli.bulk import push_audience
+
+            push_audience(
+                app,
+                audience,
+                conditions,
+                to,
+                segment,
+                dry_run=dry_run,
+                force=force,
+                yes=yes,
+                cancel=cancel,
+                json=json,
+            )
+            return
         if dry_run:
             for email in emails:
                 print_preview(preview(app.runtime, to, email, segment=segment or None))

@@ -106,7 +106,7 @@ def _replay(app: Onward, what: What, *, force: bool, json: bool) -> None:
         print_document(done.document)
     else:
         say(f"replayed: {done.count}")
-        _print_refused(done.refused)
+        print_refused(done.refused)
         if done.stopped:
             note(f"stopped after {done.looked:,} of {_rows(done.total)}")
         elif done.count:
@@ -200,7 +200,8 @@ def _rows(count: int) -> str:
     return "1 push" if count == 1 else f"{count:,} pushes"
 
 
-def _print_refused(refused: Refused) -> None:
+def print_refused(refused: Refused) -> None:
+    """Say how many were left alone, and why the first of each kind was."""
     for one in refused.document:
         example = "" if one["count"] == 1 else "for example "
         say(f"left alone, {one['code']}: {one['count']} ({example}{one['reason']})")
@@ -211,12 +212,12 @@ def _print_cancelled(done: Cancelled) -> None:
     if done.arrived:
         word = "was" if done.arrived == 1 else "were"
         say(f"of them {done.arrived} {word} sent before and may have arrived")
-    _print_refused(done.refused)
+    print_refused(done.refused)
 
 
 def _print_preview(seen: Replayed) -> None:
     say(f"would be replayed: {seen.count}")
-    _print_refused(seen.refused)
+    print_refused(seen.refused)
     for sample in seen.samples:
         _print_sample(sample)
     if seen.more:

@@ -9,6 +9,7 @@ import typer
 from onward import __version__
 from onward.cli import (
     alerts,
+    audiences,
     checkup,
     connections,
     contacts,
@@ -77,6 +78,7 @@ app.command("diagnose", short_help="Write a bundle for support.")(checkup.diagno
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(connections.app, name="connections")
 app.add_typer(contacts.app, name="contacts")
+app.add_typer(audiences.app, name="audiences")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(rules.app, name="rules")
 app.add_typer(triggers.app, name="triggers")

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, text, update
 
 from onward.connections.state import State
 from onward.errors import InputError
+from onward.filters.names import connections_of
 from onward.models import (
     Connection,
     Hint,
@@ -72,7 +73,8 @@ def remove_connection(runtime: Runtime, state: State) -> int:
     What was delivered stays in the listing, opt-outs learned from it stay too.
 
     Raises:
-        InputError: `onward.toml` declares it, or a rule or trigger pushes to it.
+        InputError: `onward.toml` declares it, a rule or trigger pushes to it, or a
+            condition there names it.
     """
     if state.declared:
         raise InputError(
@@ -92,6 +94,17 @@ def remove_connection(runtime: Runtime, state: State) -> int:
     if users:
         raise InputError(
             f"{state.name} is in use: {', '.join(users)} would push to nothing; "
+            "change onward.toml first"
+        )
+    asking = [
+        f"the {what} {one.key}"
+        for what, ones in (("rule", config.rules), ("audience", config.audiences))
+        for one in ones
+        if state.name in connections_of(one.conditions)
+    ]
+    if asking:
+        raise InputError(
+            f"{state.name} is in use: {', '.join(asking)} would ask about nothing; "
             "change onward.toml first"
         )
 

@@ -58,6 +58,13 @@ _SHORTEN = (
     )
     .values(until=bindparam("latest"))
 )
+_END = (
+    update(leases)
+    .where(leases.c.name == bindparam("of"))
+    .where(leases.c.until >= bindparam("now", type_=leases.c.until.type))
+    .values(until=bindparam("past"))
+)
+TICK = timedelta(microseconds=1)
 # Two machines may have one name, and their first processes one number.
 _TOKEN = secrets.token_hex(3)
 
@@ -120,7 +127,7 @@ class Held:
 
     def release(self) -> bool:
         """Let the next one in at once; keeps the fence. Tell whether it was ours."""
-        return self._move(self.clock() - timedelta(microseconds=1))
+        return self._move(self.clock() - TICK)
 
 
 def take(
@@ -153,6 +160,12 @@ def take_within(
     if fence is None:
         return None
     return Held(database, name, fence, until, length, clock)
+
+
+def end_within(connection: Connection, name: str, now: datetime) -> bool:
+    """End a lease whoever holds it, as a part of a transaction; tell if anybody did."""
+    given = {"of": name, "now": now, "past": now - TICK}
+    return connection.execute(_END, given).rowcount > 0
 
 
 def held_until(database: Database, name: str) -> datetime | None:

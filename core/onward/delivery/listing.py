@@ -40,9 +40,18 @@ attempts = table(Attempt)
 
 HELD = "held"
 STATES = (*(state.value for state in PushState), HELD)
-CAUSES = ("rule", "trigger", "apply", "manual", "replay", "merge", "joined")
-# Those that have the key of a rule or trigger.
-_RULED = ("rule", "trigger", "apply", "replay")
+CAUSES = (
+    "rule",
+    "trigger",
+    "apply",
+    "audience",
+    "manual",
+    "replay",
+    "merge",
+    "joined",
+)
+# Those that have the key of a rule, trigger or audience.
+_RULED = ("rule", "trigger", "apply", "audience", "replay")
 
 _ALL = (
     select(
@@ -83,7 +92,8 @@ class Wanted:
     Args:
         state: of a push, or `held`: waiting for a person.
         since, until: when it was queued, both included.
-        rule: key of a rule or point trigger that caused it, or what it replays.
+        rule: key of a rule, point trigger or audience that caused it, or what it
+            replays.
         cause: kind of one of its causes, as `replay`.
     """
 

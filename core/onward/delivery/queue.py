@@ -74,8 +74,9 @@ class Wish:
     """A push somebody asks for, and why.
 
     Args:
-        kind: of the cause: `rule`, `trigger`, `manual`, `apply`, `merge`, `replay`.
-        key: of the rule or trigger.
+        kind: of the cause: `rule`, `trigger`, `manual`, `apply`, `audience`, `merge`,
+            `replay`.
+        key: of the rule, trigger or audience.
         segment: remote segment id, "" for none.
     """
 

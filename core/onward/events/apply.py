@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, func, insert, select, update
 
 from onward.config.model import PointTrigger
 from onward.contacts.upsert import add_to_segments
-from onward.delivery.lease import Held, held_until, take
+from onward.delivery.lease import Held, end_within, held_until, take
 from onward.delivery.queue import BACKFILL, Wish, enqueue
 from onward.errors import Fenced, InputError
 from onward.events.action import Recorded
@@ -19,18 +18,16 @@ from onward.events.announce import announce_recorded
 from onward.events.points import Fired, claim_once, trigger_claim
 from onward.events.rulebook import Targets
 from onward.failpoints import failpoint
-from onward.models import Claim, Contact, Job, Lease, table
+from onward.models import Claim, Contact, Job, table
 from onward.runtime import Runtime
 from onward.waking import wake
 
 contacts = table(Contact)
 claims = table(Claim)
 jobs = table(Job)
-leases = table(Lease)
 
 KIND = "apply"
 BATCH = 200
-TICK = timedelta(microseconds=1)
 
 _CLAIMED = (
     select(claims.c.key)
@@ -80,12 +77,6 @@ _CANCEL = (
     .where(jobs.c.kind == KIND, jobs.c.key == bindparam("named"))
     .where(jobs.c.state == "running")
     .values(state="cancelled", finished_at=bindparam("moment"))
-)
-_END_LEASE = (
-    update(leases)
-    .where(leases.c.name == bindparam("held"))
-    .where(leases.c.until >= bindparam("now", type_=leases.c.until.type))
-    .values(until=bindparam("past"))
 )
 
 
@@ -181,8 +172,7 @@ def cancel_trigger(runtime: Runtime, key: str) -> bool:
         now = runtime.clock()
         row = {"named": key, "moment": now}
         cancelled = transaction.execute(_CANCEL, row).rowcount > 0
-        lease = {"held": _lease(key), "now": now, "past": now - TICK}
-        return transaction.execute(_END_LEASE, lease).rowcount > 0 or cancelled
+        return end_within(transaction, _lease(key), now) or cancelled
 
     cancelled = runtime.database.run(work)
     if not cancelled:

@@ -8,10 +8,10 @@ from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import func, select
 
 from onward.among import ForEach
-from onward.delivery.lease import Held, held_until, take
+from onward.delivery.lease import Held, end_within, held_until, take
 from onward.delivery.listing import Wanted
 from onward.delivery.picking import BATCH, Picked, Picker, What
 from onward.delivery.queue import BACKFILL, LIVE, Wish, enqueue
@@ -20,7 +20,7 @@ from onward.errors import Fenced, InputError
 from onward.events.action import Recorded
 from onward.events.announce import announce_recorded
 from onward.failpoints import failpoint
-from onward.models import Cause, Lease, table
+from onward.models import Cause, table
 from onward.replay.job import (
     KIND,
     ReplayJob,
@@ -35,10 +35,8 @@ from onward.replay.replayed import Replayed, check
 from onward.runtime import Runtime
 
 causes = table(Cause)
-leases = table(Lease)
 
 LEASE = timedelta(seconds=60)
-TICK = timedelta(microseconds=1)
 # So many named rows go before back-fills; more are a back-fill themselves.
 SINGLY = 100
 
@@ -57,12 +55,6 @@ _WHY = ForEach(
         .group_by(causes.c.push_id, causes.c.key)
         .order_by(causes.c.push_id, func.max(causes.c.id))
     )
-)
-_END_LEASE = (
-    update(leases)
-    .where(leases.c.name == KIND)
-    .where(leases.c.until >= bindparam("now", type_=leases.c.until.type))
-    .values(until=bindparam("past"))
 )
 
 Told = Callable[[int], None]
@@ -133,7 +125,7 @@ def stop_replay(runtime: Runtime) -> bool:
     def work(transaction: Transaction) -> bool:
         now = runtime.clock()
         stopped = finish_jobs(transaction, "cancelled", now)
-        transaction.execute(_END_LEASE, {"now": now, "past": now - TICK})
+        end_within(transaction, KIND, now)
         return stopped
 
     return runtime.database.run(work)
