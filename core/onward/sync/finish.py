@@ -12,16 +12,24 @@ from sqlalchemy import bindparam, select, text, update
 
 from onward import remote, signals
 from onward.alerts.book import Kind, close_alerts, open_alert
+from onward.audiences.offered import offer
 from onward.connections.state import State
 from onward.contacts.facts import load_facts
 from onward.delivery.stops import Stop
 from onward.models import RemoteContactRow, Suppression, table
 from onward.remote import RETURNED
 from onward.runtime import Runtime
-from onward.sync import plan as plans
 from onward.sync.differing import STOPPED
 from onward.sync.opening import Ready
-from onward.sync.plan import FIRST, SCHEDULED, Plan, ask_for_pull, move_plan, read_plan
+from onward.sync.plan import (
+    FIRST,
+    SCHEDULED,
+    Plan,
+    ask_for_pull,
+    move_plan,
+    note_offered,
+    read_plan,
+)
 from onward.sync.runs import DONE, FAILED, Run, end_run, save_run
 from onward.sync.schedule import next_run, sentence
 
@@ -87,6 +95,9 @@ def finish(
     run.sample = spot_check(transaction, ready, run)
     end_run(transaction, run, DONE, now)
     close_alerts(transaction, now, Kind.SYNC, connection_id=state.id)
+    if not plan.offered:
+        offer(transaction, state, now, title=ready.terms.place.title)
+        note_offered(transaction, state.id)
     move_plan(
         transaction,
         plan,
@@ -208,11 +219,3 @@ def postpone(
         tries=tries,
         full=plan.full,
     )
-
-
-def offer_once(transaction: Transaction, plan: Plan) -> bool:
-    """Tell whether the audiences of a connection are to be made now; note it."""
-    if plan.offered:
-        return False
-    plans.note_offered(transaction, plan.connection_id)
-    return True
