@@ -19,6 +19,7 @@ from onward.cli import main
 from onward.database import Database
 from onward.migrate import upgrade
 from onward.testing import Server, serve
+from onward.vault import Vault
 from onward_icontact.simulator import Simulator
 
 PASSWORD = "a pass:wörd"
@@ -184,3 +185,11 @@ def stop() -> Iterator[list[subprocess.Popen[str]]]:
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def bare(place: Place) -> Place:
+    """A folder with a database and a key, and no connection."""
+    place.write("onward.toml", "")
+    Vault.create_key_file(place.path / "onward.key")
+    return place

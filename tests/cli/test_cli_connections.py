@@ -24,14 +24,6 @@ NOT_VERIFIED = (
 )
 
 
-@pytest.fixture
-def bare(place: Place) -> Place:
-    """A folder with a database and a key, and no connection."""
-    place.write("onward.toml", "")
-    Vault.create_key_file(place.path / "onward.key")
-    return place
-
-
 def rows(place: Place, table: str) -> list[Any]:
     """Return what a table holds."""
     with sqlite3.connect(place.path / "onward.db") as database:

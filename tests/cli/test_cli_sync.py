@@ -79,6 +79,44 @@ def test_due_pulls_what_is_due(place: Place) -> None:
     assert place.good("sync", "--due").out == "nothing is due\n"
 
 
+def test_schedule_of_a_stored_connection(bare: Place) -> None:
+    """It is set by command and said in words; what the file declares is not."""
+    bare.good("connections", "add", "icontact", *bare.settings(), "--segment", "VIP")
+    bare.good("sync", "icontact")
+    before = len(bare.sim.requests)
+
+    daily = bare.good(
+        "connections",
+        "set",
+        "icontact",
+        *("--pull-at", "03:30", "--timezone", "Europe/Amsterdam"),
+        *("--pull-limit", "50%", "--push-opt-outs"),
+    )
+    refused = bare.run("connections", "set", "icontact", "--pull-at", "25:00")
+
+    assert daily.out == "icontact: pulled daily at 03:30 Europe/Amsterdam\n"
+    assert refused.err == '--pull-at must be a time of day, as "03:30"\n'
+    bare.good("sync", "--due")
+    assert len(bare.sim.requests) == before
+    [one] = bare.good("sync", "--json").json
+    assert one["schedule"] == "daily at 03:30 Europe/Amsterdam"
+    never = bare.good("connections", "set", "icontact", "--pull", "never")
+    assert never.out == "icontact: pulled never\n"
+    bare.good("sync", "--due")
+    [one] = bare.good("sync", "--json").json
+    assert one["next_at"] is None
+
+
+def test_declared_schedule_is_changed_in_the_file(place: Place) -> None:
+    """The command says where."""
+    place.good("connections", "test", "icontact")
+
+    refused = place.run("connections", "set", "icontact", "--pull", "6h")
+
+    assert refused.status == 1
+    assert "declared in onward.toml; change [connections.icontact] there" in refused.err
+
+
 def test_wrong_options(place: Place) -> None:
     """One sentence each."""
     for argv, words in (

@@ -170,18 +170,46 @@ def set_(
     settings: Settings = None,
     segment: Segment = "",
     no_segment: NoSegment = False,
+    pull: Annotated[
+        str, typer.Option(help='How often it is pulled: "daily", "6h", "never".')
+    ] = "",
+    pull_at: Annotated[str, typer.Option(help="At this time of day: 03:30.")] = "",
+    timezone: Annotated[str, typer.Option(help="Of that time of day.")] = "",
+    pull_limit: Annotated[
+        str, typer.Option(help='More changes than this stop a pull: "20%".')
+    ] = "",
+    fire_on_pull: Annotated[
+        bool | None, typer.Option(help="Let a pull lead to rules.")
+    ] = None,
+    push_opt_outs: Annotated[
+        bool | None, typer.Option(help="Tell the service of our do-not-contacts.")
+    ] = None,
 ) -> None:
     """Change settings of a connection; asks for its secrets when none is named.
 
-    Verifies first and saves only then; what waits for it goes on waiting.
+    Verifies first and saves only then; what waits for it goes on waiting. When and how
+    it is pulled is changed without asking the service.
     """
-    from onward.cli.changing import change
+    from onward.cli.changing import change, change_schedule
 
     given = _given(settings)
+    said = {
+        "pull": pull,
+        "pull_at": pull_at,
+        "timezone": timezone,
+        "pull_limit": pull_limit,
+        "fire_on_pull": fire_on_pull,
+        "push_opt_outs": push_opt_outs,
+    }
     with open_runtime(ctx) as runtime:
+        state = _state(runtime, name)
+        if any(value not in ("", None) for value in said.values()):
+            state = change_schedule(runtime, state, said)
+            if not given and not segment and not no_segment:
+                return
         change(
             runtime,
-            _state(runtime, name),
+            state,
             given=given,
             segment=False if no_segment else segment or None,
         )

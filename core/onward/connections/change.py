@@ -10,6 +10,7 @@ import httpx
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import select, update
 
+from onward.config.model import PullConfig
 from onward.connections.open import make_integration, open_with, stored_secrets
 from onward.connections.rehearse import rehearsal
 from onward.connections.state import (
@@ -52,11 +53,7 @@ def change_connection(
             the new address, or the segment or map does not fit.
         ServiceError: the service could not be asked. Nothing was saved.
     """
-    if state.declared:
-        raise InputError(
-            f"{state.name} is declared in onward.toml; change [connections."
-            f"{state.name}] there"
-        )
+    _refuse_declared(state)
     kind = runtime.plugins.integration(state.integration)
     secret = kind.Settings.secret_names()
     given = {name: text.strip() for name, text in given.items()}
@@ -104,6 +101,36 @@ def change_connection(
     if fresh.paused_code and fresh.paused_code != MANUAL:
         resume(runtime, fresh.id, only=fresh.paused_code)
     return fresh
+
+
+def change_pull(runtime: Runtime, state: State, pull: PullConfig) -> State:
+    """Set when and how a connection of the database is pulled; asks nobody anything.
+
+    Raises:
+        InputError: `onward.toml` declares it.
+        ChangedMeanwhile: somebody else changed it.
+    """
+    _refuse_declared(state)
+
+    def work(transaction: Transaction) -> State:
+        hold_state(transaction, state)
+        this = rows.c.id == state.id
+        options = transaction.execute(select(rows.c.options).where(this)).scalar()
+        changed = {**(options or {}), "pull": pull.document}
+        transaction.execute(update(rows).where(this).values({"options": changed}))
+        fresh = read_state(transaction, state.id)
+        assert fresh is not None  # noqa: S101 - it was read in this transaction
+        return fresh
+
+    return runtime.database.run(work)
+
+
+def _refuse_declared(state: State) -> None:
+    if state.declared:
+        raise InputError(
+            f"{state.name} is declared in onward.toml; change [connections."
+            f"{state.name}] there"
+        )
 
 
 def _check_address(
