@@ -44,6 +44,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "contacts.textfile": "test_contacts_reading.py",
     "delivery.*": "test_push_life.py",
     "demo": "icontact/test_demo.py",
+    "errands.*": "delivery/test_errands.py",
     "errors": "test_answer.py",
     "events.*": "test_app.py test_events_processes.py",
     "failpoints": "test_push_life.py",

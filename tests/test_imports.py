@@ -80,9 +80,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "audiences.resolve",
         "delivery.queue",
         "delivery.retry",
+        "errands.attempts",
+        "errands.optouts",
+        "errands.queue",
     ),
     ("connections", "webhooks"),
     ("delivery",),
+    ("errands",),
     # what happens to people, and what follows
     ("events", "merge"),
     (

@@ -35,6 +35,8 @@ from onward.engine import Engine
 from onward.engine.make import make_engine
 from onward.engine.upkeep import register_tasks
 from onward.engine.wakeups import Wakeups
+from onward.errands.optouts import push_out
+from onward.errands.run import add_errands, run_errands
 from onward.errors import InputError
 from onward.events.action import read_action, read_points
 from onward.events.announce import announce_recorded
@@ -453,7 +455,7 @@ class Onward:
         worktime = self._worktime or Worktime(runtime)
         worktime.start()
         try:
-            return deliver(
+            done = deliver(
                 runtime,
                 only=only,
                 until_empty=until_empty,
@@ -461,6 +463,10 @@ class Onward:
                 keep_time=worktime.keep,
                 stopping=stopping,
             )
+            if only is None:
+                # After the pushes: an errand waits for those of its contact.
+                add_errands(done, run_errands(runtime, stopping=stopping))
+            return done
         finally:
             try:
                 if only is None and not runtime.unfit:
@@ -581,16 +587,19 @@ class Onward:
 
         def work(transaction: Transaction) -> None:
             found = find_contacts(transaction, [address], missing_ok=True)
+            of, now = found.get(address, 0), self.runtime.clock()
             add_suppression(
                 transaction,
-                contact_id=found.get(address, 0),
+                contact_id=of,
                 email=address,
                 scope="address",
                 code="do_not_contact",
                 reason=reason or "do not contact",
                 source=actor or "by hand",
-                now=self.runtime.clock(),
+                now=now,
             )
+            who = actor or "by hand"
+            push_out(transaction, self.runtime.plugins, {of: [address]}, who, now)
 
         self.runtime.database.run(work)
 

@@ -21,6 +21,7 @@ from onward.models import (
     Contact,
     ContactSegment,
     ContactTag,
+    Errand,
     Event,
     Identity,
     Ledger,
@@ -82,7 +83,7 @@ def merge_contacts(
     _unite(transaction, claims, "key", survivor, loser)
     _unite(transaction, tags, "tag", survivor, loser)
     _unite(transaction, memberships, "segment_id", survivor, loser)
-    for model in (Identity, Event, Ledger, Consent):
+    for model in (Identity, Event, Ledger, Consent, Errand):
         moved = table(model)
         transaction.execute(
             update(moved).where(moved.c.contact_id == loser).values(contact_id=survivor)

@@ -42,6 +42,8 @@ class Kind(StrEnum):
     """A process works with an older `onward.toml` that leads elsewhere."""
     SYNC = "sync"
     """A pull fails again and again, or stopped and asks."""
+    ERRAND = "errand"
+    """Somebody could not be erased or unsubscribed in a service."""
     CLOCK = "clock"
     """A machine's clock is off; subject: its name."""
 

@@ -20,12 +20,14 @@ from onward.connections.state import (
 )
 from onward.delivery.claiming import FLOWING, WAITING
 from onward.delivery.queue import BACKFILL, LIVE
-from onward.models import Alert, Attempt, Push, table
+from onward.errands.queue import given_up_words
+from onward.models import Alert, Attempt, Errand, Push, table
 from onward.runtime import Runtime
 
 alerts = table(Alert)
 attempts = table(Attempt)
 pushes = table(Push)
+errands = table(Errand)
 
 HOUR = timedelta(hours=1)
 # What one process, or one machine, says of itself and others cannot see: it is over
@@ -33,7 +35,7 @@ HOUR = timedelta(hours=1)
 QUIET = timedelta(minutes=10)
 SAID = (Kind.OUTDATED, Kind.PLUGIN, Kind.CLOCK)
 # What is over as soon as it is not found any more.
-SEEN = (Kind.PAUSED, Kind.SEGMENT_PAUSED, Kind.LATE, Kind.FAILING)
+SEEN = (Kind.PAUSED, Kind.SEGMENT_PAUSED, Kind.LATE, Kind.FAILING, Kind.ERRAND)
 
 _OLDEST = (
     select(pushes.c.due_at)
@@ -76,6 +78,12 @@ _ENDED = select(func.count()).select_from(
     .limit(bindparam("most"))
     .subquery()
 )
+# The latest of each connection.
+_GIVEN_UP = (
+    select(errands.c.connection_id, errands.c.kind, errands.c.code, errands.c.reason)
+    .where(errands.c.state == literal_column("'failed'"))
+    .order_by(errands.c.id)
+)
 _OPEN = (
     select(alerts.c.connection_id, alerts.c.kind, alerts.c.subject, alerts.c.last_at)
     .where(alerts.c.closed_at.is_(None))
@@ -102,6 +110,7 @@ def check(runtime: Runtime) -> None:
         found = [
             *_late(transaction, runtime, now),
             *_failing(transaction, runtime, now),
+            *_given_up(transaction),
         ]
     found += _broken_plugins(runtime)
 
@@ -195,6 +204,13 @@ def _failing(
             listed = ", ".join(f"{code} {count}" for code, count in codes.items())
             said = f"{failed} of {ended} pushes failed within an hour: {listed}"
             yield Finding(of, Kind.FAILING, next(iter(codes)), said)
+
+
+def _given_up(transaction: Transaction) -> list[Finding]:
+    found: dict[int, Finding] = {}
+    for of, kind, code, why in transaction.execute(_GIVEN_UP):
+        found[of] = Finding(of, Kind.ERRAND, code, given_up_words(kind, why))
+    return list(found.values())
 
 
 def _broken_plugins(runtime: Runtime) -> list[Finding]:

@@ -23,6 +23,7 @@ _OPENED: dict[str, Callable[[Document], str]] = {
     Kind.PLUGIN: lambda a: f"the plugin {a['subject']} is not loaded: {a['reason']}",
     Kind.OUTDATED: lambda a: f"{a['connection']}: {a['reason']}",
     Kind.SYNC: lambda a: f"{a['connection']}: its pull stopped: {a['reason']}",
+    Kind.ERRAND: lambda a: f"{a['connection']}: {a['reason']}",
     Kind.CLOCK: lambda a: f"the clock of {a['subject']} is off: {a['reason']}",
 }
 _CLOSED: dict[str, Callable[[Document], str]] = {
@@ -41,6 +42,9 @@ _CLOSED: dict[str, Callable[[Document], str]] = {
         f"{a['connection']}: no process works with an older onward.toml any more"
     ),
     Kind.SYNC: lambda a: f"{a['connection']}: its pull works again",
+    Kind.ERRAND: lambda a: (
+        f"{a['connection']}: nobody is left to be erased or unsubscribed by hand"
+    ),
     Kind.CLOCK: lambda a: f"the clock of {a['subject']} is right again",
 }
 

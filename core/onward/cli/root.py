@@ -17,6 +17,7 @@ from onward.cli import (
     deliveries,
     demo,
     drift,
+    errands,
     fire,
     plugins,
     push,
@@ -80,6 +81,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(audiences.app, name="audiences")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(errands.app, name="errands")
 app.add_typer(rules.app, name="rules")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(plugins.app, name="plugins")

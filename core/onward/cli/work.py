@@ -162,7 +162,9 @@ def _tell(done: Delivery, runtime: Runtime) -> None:
 
     for (state, code), count in sorted(done.counts.items()):
         say(f"{state} {code}: {count}")
-    if not done.counts:
+    for (kind, state, code), count in sorted(done.errands.items()):
+        say(f"{kind} {' '.join(dict.fromkeys((state, code)))}: {count}")
+    if not done.counts and not done.errands:
         say("nothing was sent")
     now = runtime.clock()
     for name, (until, why) in sorted(done.resting.items()):

@@ -8,6 +8,7 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import delete, func, select, text, update
 
 from onward.connections.state import State
+from onward.errands.queue import cancel_for_connection
 from onward.errors import InputError
 from onward.filters.names import connections_of
 from onward.models import (
@@ -123,6 +124,13 @@ def remove_connection(runtime: Runtime, state: State) -> int:
                 due_at=None,
             )
         ).rowcount
+        cancel_for_connection(
+            transaction,
+            state.id,
+            "connection_removed",
+            f'the connection "{state.name}" was removed',
+            runtime.clock(),
+        )
         why = "the connection was removed"
         cancel_runs(transaction, state.id, runtime.clock(), why)
         for kept in (

@@ -37,6 +37,7 @@ from onward.connections.state import (
     resume,
 )
 from onward.contract import Account, RemoteField, RemoteSegment
+from onward.errands.queue import cancel_for_connection
 from onward.errors import (
     AccountBlocked,
     ConfigError,
@@ -440,6 +441,13 @@ def _reset(transaction: Transaction, state: State, runtime: Runtime) -> None:
             finished_at=runtime.clock(),
             due_at=None,
         )
+    )
+    cancel_for_connection(
+        transaction,
+        state.id,
+        "identity_changed",
+        f"it was meant for {state.identity}",
+        runtime.clock(),
     )
     why = "the connection leads to another account"
     cancel_runs(transaction, state.id, runtime.clock(), why)

@@ -136,7 +136,9 @@ class _Import:
         self.digest = _digest(file.path) if fire else ""
         # A header that happens to say "consent" lifts nobody's opt-out.
         takes_consent = any(to.strip() == "consent" for to in mapping.values())
-        self.permissions = Permissions(name, takes_consent=takes_consent)
+        self.permissions = Permissions(
+            name, takes_consent=takes_consent, plugins=runtime.plugins
+        )
         self.summary = ImportSummary(
             columns=file.columns,
             ignored=file.ignored,

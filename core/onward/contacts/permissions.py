@@ -15,7 +15,9 @@ from onward.contacts.suppress import (
     find_suppressions,
     record_consent,
 )
+from onward.errands.optouts import push_out
 from onward.models import Consent, table
+from onward.plugins import Plugins
 
 consents = table(Consent)
 
@@ -40,11 +42,15 @@ class Permissions:
     Args:
         name: of the import, for people.
         takes_consent: a column was mapped to consent.
+        plugins: what services can do, where an opt-out is pushed out to them.
     """
 
-    def __init__(self, name: str, *, takes_consent: bool) -> None:
+    def __init__(
+        self, name: str, *, takes_consent: bool, plugins: Plugins | None = None
+    ) -> None:
         self.name = name
         self.takes_consent = takes_consent
+        self.plugins = plugins
 
     def take(
         self,
@@ -72,7 +78,7 @@ class Permissions:
         for contact_id, line in said:
             code = line.contact.do_not_contact
             if not code:
-                add_suppressions(transaction, waiting, now)
+                self._add(transaction, waiting, now)
                 waiting = []
                 if self._consent(transaction, contact_id, line.contact, now):
                     touched.add(contact_id)
@@ -81,8 +87,16 @@ class Permissions:
                 stopped.add((contact_id, code))
                 touched.add(contact_id)
                 waiting.append(self._opt_out(contact_id, line))
-        add_suppressions(transaction, waiting, now)
+        self._add(transaction, waiting, now)
         return touched
+
+    def _add(
+        self, transaction: Transaction, optouts: Sequence[OptOut], now: datetime
+    ) -> None:
+        add_suppressions(transaction, optouts, now)
+        if optouts and self.plugins is not None:
+            people = {one.contact_id: [one.email] for one in optouts}
+            push_out(transaction, self.plugins, people, f"import {self.name}", now)
 
     def _opt_out(self, contact_id: int, line: ContactLine) -> OptOut:
         given = line.contact

@@ -12,6 +12,7 @@ from onward.connections.state import UNRESOLVED
 from onward.contacts.exporting import contact_as_dict, suppression_as_dict
 from onward.contacts.suppress import find_suppressions
 from onward.contacts.values import clean_email
+from onward.errands.listing import list_errands
 from onward.errors import InputError
 from onward.models import (
     Connection,
@@ -111,7 +112,8 @@ def show_contact(
 
     Besides: `identities` all of them as [kind, value], `suppressions` lifted
     ones included, `consents`, and the latest 20 of `ledger`, `events`, `pushes`
-    (newest first), and `remote`: what each service is known to have.
+    (newest first), `remote`: what each service is known to have, and `errands`:
+    what else is asked of them.
 
     Args:
         email_or_id: an address it has or had, or its number; one that was
@@ -142,6 +144,10 @@ def show_contact(
             push["connection"] = push["connection"] or gone
             push["segment"] = push["segment"].removeprefix(UNRESOLVED)
         shown["remote"] = _dicts(transaction, _REMOTE, of)
+        shown["errands"] = [
+            {name: _plain(value) for name, value in one.items()}
+            for one in list_errands(transaction, contacts=ids)
+        ]
     return shown
 
 

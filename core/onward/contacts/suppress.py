@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, case, insert, select, update
 
 from onward.among import ForEach
 from onward.contacts.addresses import hash_address, look_for_pepper, read_pepper
+from onward.errands.queue import cancel_opt_outs
 from onward.models import Consent, Contact, Identity, Suppression, table
 from onward.sql import PerDialect, unindexed
 
@@ -273,4 +274,6 @@ def record_consent(
         connection.execute(
             _LIFT, {"rows": active, "moment": now, "consent": consent_id}
         )
+    if contact_id:
+        cancel_opt_outs(connection, contact_id, "a consent was recorded", now)
     return len(active)

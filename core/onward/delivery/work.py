@@ -120,6 +120,7 @@ class Delivery:
         next_at: when there is work again; None when only something new brings it.
         held: connection → why its rows wait for a person.
         resting: connection → (until, why).
+        errands: (kind, state, code) → what became of errands.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -128,6 +129,9 @@ class Delivery:
     held: dict[str, str] = field(default_factory=dict[str, str])
     resting: dict[str, tuple[datetime | None, str]] = field(
         default_factory=dict[str, tuple[datetime | None, str]]
+    )
+    errands: Counter[tuple[str, str, str]] = field(
+        default_factory=Counter[tuple[str, str, str]]
     )
 
 

@@ -8,6 +8,7 @@ from onward.alerts.check import check
 from onward.alerts.telling import tell
 from onward.delivery.repaired import try_paused
 from onward.engine.port import Engine
+from onward.errands.run import run_errands
 from onward.pruning import prune_daily
 from onward.runtime import Runtime
 from onward.sync.due import pull_due
@@ -20,6 +21,7 @@ TELL = timedelta(seconds=5)
 PRUNE = timedelta(minutes=15)
 # Looks as often; what is due is known by then.
 PULL = timedelta(seconds=5)
+ERRANDS = timedelta(seconds=5)
 
 
 def register_tasks(engine: Engine, runtime: Runtime) -> None:
@@ -43,6 +45,12 @@ def register_tasks(engine: Engine, runtime: Runtime) -> None:
     def pull_what_is_due() -> None:
         pull_due(runtime, stopping=runtime.ending.is_set)
 
+    def do_errands() -> None:
+        run_errands(
+            runtime, stopping=lambda: bool(runtime.ending.is_set() or runtime.unfit)
+        )
+
+    engine.every(ERRANDS, do_errands)
     engine.every(PRUNE, prune_what_is_old)
     engine.every(PULL, pull_what_is_due)
     engine.every(TRY_PAUSED, try_paused_connections)

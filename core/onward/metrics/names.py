@@ -69,6 +69,13 @@ BACKFILL = Metric(
     "a running back-fill: contacts done, and in all",
     stored=True,
 )
+ERRANDS = Metric(
+    "onward_errands",
+    "gauge",
+    ("connection", "kind", "state"),
+    "people to be unsubscribed or erased in a service: waiting, failed (by hand)",
+    stored=True,
+)
 DATABASE = Metric(
     "onward_database_up",
     "gauge",
@@ -152,6 +159,7 @@ METRICS: tuple[Metric, ...] = (
     REST,
     LEASE,
     BACKFILL,
+    ERRANDS,
     DATABASE,
     READING,
     DELIVERIES,

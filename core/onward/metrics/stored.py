@@ -18,7 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from onward.delivery.claiming import SENDING, WAITING, next_due
 from onward.delivery.drain import lease_name
 from onward.metrics import names
-from onward.models import Connection, Job, Lease, Push, RemoteSegmentRow, table
+from onward.models import (
+    Connection,
+    Errand,
+    Job,
+    Lease,
+    Push,
+    RemoteSegmentRow,
+    table,
+)
 from onward.runtime import Runtime
 
 log = logging.getLogger("onward.metrics")
@@ -28,6 +36,7 @@ connections = table(Connection)
 segments = table(RemoteSegmentRow)
 leases = table(Lease)
 jobs = table(Job)
+errands = table(Errand)
 
 LEAST_S = 5.0
 # Reading takes at most this part of the time.
@@ -81,6 +90,13 @@ _LEASES = select(leases.c.name, leases.c.until, leases.c.holder).where(
 )
 _JOBS = select(jobs.c.kind, jobs.c.key, jobs.c.done, jobs.c.total).where(
     jobs.c.state == literal_column("'running'")
+)
+
+_ERRANDS = (
+    select(connections.c.name, errands.c.kind, errands.c.state, func.count())
+    .join(connections, connections.c.id == errands.c.connection_id)
+    .where(errands.c.state.in_(["waiting", "failed"]))
+    .group_by(connections.c.name, errands.c.kind, errands.c.state)
 )
 
 Sample = tuple[tuple[str, ...], float]
@@ -183,6 +199,8 @@ def read(transaction: Transaction, now: datetime, found: Found) -> None:
         lease = held_by.get(lease_name(of))
         if lease is not None:
             found.add(names.LEASE, _seconds(lease.until, now), name, lease.holder)
+    for name, kind, state, number in transaction.execute(_ERRANDS):
+        found.add(names.ERRANDS, number, name, kind, state)
     for kind, key, done, total in transaction.execute(_JOBS):
         found.add(names.BACKFILL, done, kind, key, "done")
         found.add(names.BACKFILL, total, kind, key, "all")

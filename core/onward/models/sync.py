@@ -124,14 +124,27 @@ class Webhook(SQLModel, table=True):
     heard_at: datetime | None = moment_or_none()
 
 
+OPEN_ERRAND_SQL = "state IN ('waiting', 'sending')"
+
+
 class Errand(SQLModel, table=True):
     """Something to be done to one remote contact: unsubscribe or erase it there.
 
-    `remote_id` is all it keeps of the person, and only until it is done.
+    `state`: `waiting`, `sending`, `done`, `failed` or `cancelled`. `remote_id` is all
+    it keeps of the person, and only until it is done. `attempts`: batches it was in.
     """
 
     __tablename__ = "errand"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
+        Index(
+            "errand_open",
+            "connection_id",
+            "remote_id",
+            "kind",
+            unique=True,
+            sqlite_where=text(OPEN_ERRAND_SQL),
+            postgresql_where=text(OPEN_ERRAND_SQL),
+        ),
         Index(
             "errand_due",
             "connection_id",
@@ -153,6 +166,7 @@ class Errand(SQLModel, table=True):
     code: str = ""
     reason: str = ""
     asked_by: str = ""
+    attempts: list[int] = Field(default_factory=list, sa_type=JSON)
     created_at: datetime = moment()
     finished_at: datetime | None = moment_or_none(index=True)
 

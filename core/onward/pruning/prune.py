@@ -40,8 +40,8 @@ class Pruned:
 
     Args:
         counts: `events`, `deliveries`, `causes`, `outcomes`, `attempts`,
-            `import_reports`, `jobs`, `alerts`, `syncs` → rows; `cancelled`: rows that
-            waited for a connection that is gone.
+            `import_reports`, `jobs`, `alerts`, `syncs`, `errands` → rows; `cancelled`:
+            rows that waited for a connection that is gone.
         before: of `events`, `deliveries` and `reports`, what is older goes; None =
             it is kept for ever.
         busy_until: another process is pruning, and has until then.

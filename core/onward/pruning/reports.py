@@ -1,4 +1,4 @@
-"""Old reports of imports, jobs that ended, alerts that are over."""
+"""Old reports of imports, jobs that ended, alerts that are over, errands done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Column, delete
 from sqlalchemy import Connection as Transaction
 
 from onward.among import ForEach
-from onward.models import Alert, ImportReport, Job, SyncRun, table
+from onward.models import Alert, Errand, ImportReport, Job, SyncRun, table
 from onward.pruning.batches import (
     Counts,
     Sort,
@@ -48,4 +48,5 @@ OLD_REPORTS = (
     _over("alerts", table(Alert).c.closed_at, 500),
     # Each may hold rows to spot-check.
     _over("syncs", table(SyncRun).c.finished_at, 50),
+    _over("errands", table(Errand).c.finished_at, 500),
 )

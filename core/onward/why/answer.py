@@ -60,6 +60,7 @@ class ConnectionWhy:
         blocks: why it must or can not push this contact now; "" when it can.
         rules: keys of the rules and triggers that push to it.
         pushes: the latest, newest first.
+        errands: what else is asked of it, in words.
     """
 
     connection: str
@@ -67,6 +68,7 @@ class ConnectionWhy:
     blocks: str
     rules: tuple[str, ...]
     pushes: tuple[PushWhy, ...]
+    errands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class Why:
                     of = f", attempt {tried.attempt_id}" if tried.attempt_id else ""
                     because = f": {tried.reason}" if tried.reason else ""
                     yield f"    {tried.at:%Y-%m-%d %H:%M} {said}{of}{because}"
+            for words in one.errands:
+                yield f"  {words}"
         for action in self.actions:
             yield f"action {action.action} on {action.at:%Y-%m-%d %H:%M}"
             if not action.looked:

@@ -16,6 +16,7 @@ from onward.contacts.suppress import Stop, find_suppressions
 from onward.contacts.values import clean_email
 from onward.delivery.listing import cause_words
 from onward.delivery.prepare import words_for
+from onward.errands.listing import list_errands, words_for_errand
 from onward.errors import InputError
 from onward.events.points import trigger_claim
 from onward.models import Cause, Claim, Contact, Event, OutcomeRow, Push, table
@@ -131,6 +132,7 @@ class _Explanation:
         found = find_suppressions(transaction, people).get(contact_id, [])
         self.stops = [stop for stop in found if stop.lifted_at is None]
         self.lifted = [stop for stop in found if stop.lifted_at is not None]
+        self.errands = list(list_errands(transaction, contacts=self.ids))
 
     def why(self) -> Why:
         connections = tuple(map(self._connection, read_all(self.transaction)))
@@ -178,6 +180,11 @@ class _Explanation:
             self._blocks(state, segments),
             self._rules_for(state.name),
             tuple(self._push(row, state, segments, limited) for row in rows),
+            tuple(
+                words_for_errand(one)
+                for one in self.errands
+                if one["connection"] == state.name
+            ),
         )
 
     def _blocks(self, state: State, segments: Sequence[tuple[str, str, str]]) -> str:

@@ -108,9 +108,19 @@ def upgrade() -> None:
         sa.Column("code", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("attempts", sa.JSON(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.PrimaryKeyConstraint("id"),
+    )
+    is_left = sa.text("state IN ('waiting', 'sending')")
+    op.create_index(
+        "errand_open",
+        "errand",
+        ["connection_id", "remote_id", "kind"],
+        unique=True,
+        sqlite_where=is_left,
+        postgresql_where=is_left,
     )
     waiting = sa.text("state = 'waiting'")
     op.create_index(

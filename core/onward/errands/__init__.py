@@ -1,0 +1,1 @@
+"""What is asked of services besides pushes: unsubscribe somebody, or erase them."""
