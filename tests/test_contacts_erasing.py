@@ -24,6 +24,7 @@ from onward import (
 )
 from onward.contacts.erasing import Erased, erase_contact
 from onward.contacts.importing import import_contacts
+from onward.contacts.remotely import There
 from onward.contacts.suppress import add_suppression
 from onward.contacts.traces import MARK
 from onward.models import (
@@ -268,8 +269,9 @@ def test_who_opted_out_is_not_pushed_after_coming_back(app: TestApp) -> None:
     erase_contact(app.runtime, "ana@old.example")
 
     found = rows(app, select(suppressions))
-    assert {(row.contact_id, row.reason) for row in found} == {
-        (0, f"{MARK} wrote a letter")
+    assert {(row.contact_id, row.scope, row.reason) for row in found} == {
+        (0, "address", f"{MARK} wrote a letter"),
+        (0, "erased", ""),
     }
     for email in ("ana@old.example", "ana@new.example"):
         again = app.upsert_contact({"email": email}).contact_id
@@ -351,10 +353,14 @@ def test_what_is_on_its_way_is_said_and_cleaned_by_erasing_again(
                 "seen_at": START,
             },
         )
-    assert first.sending == 1
+        transaction.execute(update(pushes).values(state="delivered"))
+    assert (first.sending, first.compacted) == (1, None)
     again = erase_contact(app.runtime, "ana@shop.example")
 
-    assert again == Erased(0, 0, 2, 0)
+    why = "nothing can be asked of Acme Mail: delete 4711 there by hand"
+    left = There("acme", 0, "", ("4711",), why)
+    assert again == Erased(0, 0, 1, 0, services=(left,))
     assert "ana" not in everything(app).replace("analyz", "")
+    assert erase_contact(app.runtime, "ana@shop.example") == Erased(0, 0, 0, 0)
     with pytest.raises(InputError, match="nothing is known of the address"):
-        erase_contact(app.runtime, "ana@shop.example")
+        erase_contact(app.runtime, "nobody@shop.example")

@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "models",
         "migrations",
+        "compact",
         "database",
         "migrate",
         "copying",

@@ -352,6 +352,8 @@ def _prepare_sqlite(engine: Engine, *, full: bool) -> None:
         _use_wal(raw)
         raw.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
         raw.execute("PRAGMA temp_store=MEMORY")
+        # What is deleted or changed does not stay behind between what is kept.
+        raw.execute("PRAGMA secure_delete=ON")
         # 8 MB a connection instead of 2: what is written now was read just now.
         raw.execute("PRAGMA cache_size=-8000")
         # A page changed a hundred times is copied into the file once per

@@ -219,6 +219,12 @@ def _write_history(transaction: Transaction, scripts: Path, head: str) -> None:
     transaction.execute(insert(steps), taken)
 
 
+def backups_of(database: Database) -> list[Path]:
+    """Return the copies that were made of an SQLite file before it was migrated."""
+    path = database.path
+    return [] if path is None else sorted(path.parent.glob(f"{path.name}.bak-*"))
+
+
 def _back_up(path: Path, revision: str) -> None:
     target = path.with_name(f"{path.name}.bak-{revision}")
     target.unlink(missing_ok=True)

@@ -281,12 +281,31 @@ def erase(
     ctx: typer.Context,
     email: Email,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_remote: Annotated[
+        bool, typer.Option("--keep-remote", help="Leave the services as they are.")
+    ] = False,
+    json: Json = False,
 ) -> None:
-    """Erase what is known of somebody; opt-outs stay, as hashes."""
+    """Erase what is known of somebody, here and in services; opt-outs stay, as hashes.
+
+    Killed, the same command finishes it; to erase again is harmless. Ends 1 when old
+    bytes may still lie in the database file, and says what to do.
+    """
+    from onward.cli.erasing import as_document, lines, say_what_it_takes
     from onward.contacts.erasing import erase_contact
+    from onward.migrate import backups_of
 
     with open_runtime(ctx) as runtime:
         if interactive() and not yes:
             typer.confirm(f"Erase {email} for good?", abort=True)
-        erase_contact(runtime, email)
-    say(f"erased {email.strip()}")
+        say_what_it_takes(runtime)
+        with progress("erasing"):
+            done = erase_contact(runtime, email, user(), keep_remote=keep_remote)
+        backups = backups_of(runtime.database)
+    if json:
+        print_document(as_document(done, backups))
+    else:
+        for line in lines(email.strip(), done, backups):
+            say(line)
+    if done.compacted is not None and not done.compacted.is_done:
+        raise typer.Exit(1)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.cli.opening import open_runtime, options_of
-from onward.cli.printing import cell, interactive, print_document, progress, say
+from onward.cli.printing import (
+    cell,
+    interactive,
+    note,
+    print_document,
+    progress,
+    say,
+)
 from onward.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,13 +24,15 @@ if TYPE_CHECKING:
     from onward.database import Database
     from onward.pruning import Pruned
 
-app = typer.Typer(help="Upgrade the database, prune it, copy it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Upgrade the database, prune, compact and copy it.", no_args_is_help=True
+)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.callback()
 def db() -> None:
-    """Upgrade the database, prune it, copy it."""
+    """Upgrade the database, prune, compact and copy it."""
 
 
 @app.command("upgrade")
@@ -85,6 +94,28 @@ def _lines(done: Pruned, *, dry_run: bool) -> list[str]:
         return ["nothing is older than [retention] lets it be"]
     would = "would be removed" if dry_run else "removed"
     return [f"{name.replace('_', ' ')}: {number:,} {would}" for name, number in counts]
+
+
+@app.command("compact")
+def compact(ctx: typer.Context) -> None:
+    """Write the file anew, so that nothing deleted lies in it; stop what writes."""
+    from onward.compact import compact as write_anew
+    from onward.compact import estimate_s, size_of
+    from onward.contacts import unfinished
+
+    with open_runtime(ctx) as runtime:
+        size = size_of(runtime.database)
+        if size:
+            takes = estimate_s(size)
+            note(f"to write {size / 1e6:,.0f} MB anew takes about {takes:.0f} s")
+        with progress("compacting"):
+            done = write_anew(runtime.database, largest=None)
+        if done.is_done:
+            runtime.database.run(unfinished.compacted)
+    if not done.is_done:
+        raise InputError(done.why)
+    freed = f": {done.before / 1e6:,.1f} → {done.after / 1e6:,.1f} MB" if size else ""
+    say(f"compacted in {done.seconds:.1f} s{freed}")
 
 
 @app.command("copy")

@@ -24,7 +24,7 @@ def why(
     who, kind = one_person(email, visitor)
     with open_runtime(ctx) as runtime:
         found = explain(runtime, who, kind=kind)
-    if not found.contact_id and not found.suppressions:
+    if not found.contact_id and len(found.answer) == 1:
         raise InputError(" ".join(found.answer))
     if json:
         print_document(found.as_dict())

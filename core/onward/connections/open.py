@@ -17,6 +17,7 @@ from onward.api import Api, Wire
 from onward.config.problems import did_you_mean
 from onward.connections.state import State, hold_identity
 from onward.contacts.declared import custom_fields
+from onward.contacts.erased import erased_addresses
 from onward.contacts.fields import DERIVED_FIELDS, STANDARD_FIELDS, ContactField
 from onward.contract import Limit, RemoteContact
 from onward.errors import ConfigError, CredentialsRefused, OnwardError, PluginError
@@ -50,12 +51,15 @@ class RemoteIndex:
         self._is_current = is_current
 
     def learn(self, records: Iterable[RemoteContact]) -> None:
-        """Add what the service showed."""
+        """Add what the service showed, but of nobody who was erased."""
         shown, now = list(records), self._runtime.clock()
 
         def work(transaction: Transaction) -> None:
             if self._is_current(transaction):
-                remote.learn(transaction, self._of, shown, now)
+                who = {record.email.lower() for record in shown}
+                gone = erased_addresses(transaction, who)
+                kept = (one for one in shown if one.email.lower() not in gone)
+                remote.learn(transaction, self._of, kept, now)
 
         self._runtime.database.run(work)
 

@@ -1,53 +1,43 @@
-"""Erase somebody: the person goes, the opt-out and the accounts stay."""
+"""Erase somebody: the person goes, here and in services; opt-outs stay, as hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import insert
 
 from onward import signals
-from onward.contacts.addresses import hash_address, read_pepper
-from onward.contacts.facts import TEXT_NAMES
+from onward.compact import Compacted, compact
+from onward.contacts import unfinished
+from onward.contacts.erased import erased_when, note_erased
+from onward.contacts.forgetting import (
+    all_values,
+    describe,
+    end_pushes,
+    forget_rows,
+    is_being_pushed,
+    scrub_nobodys,
+)
 from onward.contacts.release import lock_contacts
+from onward.contacts.remotely import There, erase_there
 from onward.contacts.showing import find_contact, merged_into
-from onward.contacts.traces import MARK, Person, clean_traces
+from onward.contacts.traces import Person, clean_traces
+from onward.contacts.unfinished import Unfinished
 from onward.contacts.values import clean_email
 from onward.errors import InputError, Repeat
-from onward.models import (
-    Consent,
-    Contact,
-    ContactSegment,
-    ContactTag,
-    Event,
-    Identity,
-    Ledger,
-    OutcomeRow,
-    Push,
-    RemoteContactRow,
-    Suppression,
-    table,
-)
-from onward.remote import ANYWHERE
+from onward.failpoints import failpoint
+from onward.models import Event, table
 from onward.runtime import Runtime
-from onward.sql import unindexed
 
-contacts = table(Contact)
-identities = table(Identity)
 events = table(Event)
-ledger = table(Ledger)
-pushes = table(Push)
-outcomes = table(OutcomeRow)
-suppressions = table(Suppression)
-consents = table(Consent)
-remote_contacts = table(RemoteContactRow)
 
 ERASED = "contact.erased"
-WHY = "the contact was erased"
+
+Value = TypeVar("Value", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,95 +47,153 @@ class Erased:
     Args:
         contact_id: 0 when the address belonged to nobody (any more).
         cancelled: pushes that were waiting.
-        cleaned: stored requests and answers that held the address.
-        sending: pushes that are on their way now; erase again when they ended.
+        cleaned: stored requests, answers, events and reports that named the person.
+        sending: pushes that are on their way now; a worker cleans up after them.
+        contacts: those that were one person.
+        services: what is done in each.
+        compacted: whether the file holds nothing of them any more; None = nobody
+            asked for it, or it has to wait for `sending`.
     """
 
     contact_id: int
     cancelled: int
     cleaned: int
     sending: int
+    contacts: int = 0
+    services: tuple[There, ...] = ()
+    compacted: Compacted | None = field(default=None, compare=False)
 
 
-def erase_contact(runtime: Runtime, email: str, actor: str = "") -> Erased:
-    """Remove what is known of a person; an opt-out is kept as a keyed hash.
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    done: Erased
+    todo: Unfinished
+    # Something was known of the address before.
+    known: bool
 
-    Removed are fields, identities, tags, segments, the data of events, remote
-    snapshots, and every stored request, answer and refused import line that
-    holds the address. The contact's row, points and the dates of what happened
-    stay, about nobody. Whoever must not be pushed is still not pushed when the
-    address is imported again. What services keep is not touched.
 
-    To erase again is harmless and cleans what was written meanwhile.
+def erase_contact(
+    runtime: Runtime,
+    email: str,
+    actor: str = "",
+    *,
+    keep_remote: bool = False,
+    compacting: bool = True,
+) -> Erased:
+    """Remove what is known of a person, here and in the services they are in.
+
+    Removed are fields, identities, tags, segments, the data of events, what is known
+    of them in services, and every stored request, answer, sample and refused import
+    line that names them, of merged contacts and of all their addresses. The
+    contact's row, points and the dates of what happened stay, about nobody.
+
+    Of each address a keyed hash stays: no pull and no import brings the person back
+    until a consent is recorded. Whoever must not be pushed is still not pushed.
+
+    To erase again is harmless, and finishes what was killed.
 
     Args:
         actor: who wanted it, for the record.
+        keep_remote: leave the services as they are.
+        compacting: write the file anew, so that no old bytes stay in its free room.
 
     Raises:
         InputError: nothing is known of this address.
     """
     address = clean_email(email)
 
-    def work(transaction: Transaction) -> tuple[Erased, Person]:
-        try:
-            contact_id = find_contact(transaction, address)
-        except InputError:
-            return Erased(0, 0, 0, 0), Person((address,))
-        return _erase(transaction, contact_id, address, actor, runtime.clock())
+    def work(transaction: Transaction) -> _Begun:
+        return _begin(runtime, transaction, address, actor, keep=keep_remote)
 
-    done, person = runtime.database.run(work)
-    cleaned = clean_traces(runtime, person)
-    if done.contact_id:
-        fact = signals.ContactFact(done.contact_id)
+    begun = runtime.database.run(work)
+    failpoint("after_erase")
+    if begun.done.contact_id:
+        fact = signals.ContactFact(begun.done.contact_id)
         signals.announce(signals.contact_erased, runtime.sender, fact)
-    elif not cleaned:
-        raise InputError(f"nothing is known of the address {address}")
-    return replace(done, cleaned=cleaned)
+    cleaned = clean_traces(runtime, begun.todo.person)
+    if not begun.known:
+        if not cleaned:
+            raise InputError(f"nothing is known of the address {address}")
+        now = runtime.clock()
+        runtime.database.run(lambda t: note_erased(t, [address], now))
+    done = replace(begun.done, cleaned=cleaned)
+    failpoint("after_cleaning")
+    if done.sending:
+        return done
+    _end(runtime, begun.todo.person)
+    if not compacting:
+        return done
+    failpoint("before_compacting")
+    return replace(done, compacted=compact_after_erasing(runtime))
 
 
-def _erase(
-    transaction: Transaction,
-    contact_id: int,
-    address: str,
-    actor: str,
-    now: datetime,
-) -> tuple[Erased, Person]:
+def finish_erasures(runtime: Runtime) -> int:
+    """Clean up after pushes that were on their way when somebody was erased.
+
+    For a worker, which calls it again and again; the file is not written anew.
+
+    Returns:
+        How many erasures were finished.
+    """
+    with runtime.database.read() as transaction:
+        todo = [
+            one
+            for one in unfinished.all_of_them(transaction)
+            if not is_being_pushed(transaction, one.ids)
+        ]
+    finished = 0
+    for one in todo:
+
+        def work(transaction: Transaction, one: Unfinished = one) -> _Begun:
+            return _go_on(runtime, transaction, one, "", "")
+
+        if runtime.database.run(work).done.sending:
+            continue
+        clean_traces(runtime, one.person)
+        _end(runtime, one.person)
+        finished += 1
+    return finished
+
+
+def compact_after_erasing(runtime: Runtime) -> Compacted:
+    """Write the database anew, and note that nothing erased lies in it any more."""
+    compacted = compact(runtime.database)
+    if compacted.is_done:
+        runtime.database.run(unfinished.compacted)
+    return compacted
+
+
+def _end(runtime: Runtime, person: Person) -> None:
+    runtime.database.run(lambda t: unfinished.end(t, person.addresses))
+
+
+def _begin(
+    runtime: Runtime, transaction: Transaction, address: str, actor: str, *, keep: bool
+) -> _Begun:
+    """Do all that must be done at once; say what is to be looked for afterwards."""
+    before = unfinished.found(transaction, address)
+    try:
+        contact_id = find_contact(transaction, address)
+    except InputError:
+        if before is not None:
+            return _go_on(runtime, transaction, before, address, actor)
+        return _erase_nobody(runtime, transaction, address, actor, keep=keep)
     ids = [contact_id, *merged_into(transaction, contact_id)]
     lock_contacts(transaction, ids)
     # Whoever held them before us may have merged them.
     survivor = find_contact(transaction, address)
     if [survivor, *merged_into(transaction, survivor)] != ids:
         raise Repeat
-    person = _person(transaction, ids, address)
-    cancelled, sending = _end_pushes(transaction, ids, now)
-    _keep_opt_outs(transaction, ids, person.addresses)
-    transaction.execute(
-        update(consents).where(consents.c.contact_id.in_(ids)).values(contact_id=0)
-    )
-    for model in (Identity, ContactTag, ContactSegment):
-        rows = table(model)
-        transaction.execute(delete(rows).where(rows.c.contact_id.in_(ids)))
-    known = remote_contacts.c.contact_id.in_(ids)
-    transaction.execute(delete(remote_contacts).where(ANYWHERE, known))
-    transaction.execute(
-        update(events)
-        .where(events.c.contact_id.in_(ids))
-        .values({"data": {}, "result": {}, "body_hash": ""})
-    )
-    transaction.execute(
-        update(ledger).where(ledger.c.contact_id.in_(ids)).values(reason="")
-    )
-    transaction.execute(
-        update(contacts)
-        .where(contacts.c.id.in_(ids))
-        .values(
-            email=None,
-            custom={},
-            erased_at=now,
-            updated_at=now,
-            **dict.fromkeys(TEXT_NAMES),
-        )
-    )
+    now = runtime.clock()
+    person = describe(transaction, ids, address)
+    values = all_values(transaction, ids, person)
+    todo = Unfinished(person, tuple(ids), keep)
+    if before is not None:
+        todo = _united(before, todo)
+    cancelled, sending = end_pushes(transaction, ids, now)
+    services, todo = _erase_there(runtime, transaction, todo, actor, now)
+    forget_rows(transaction, ids, person, values, now)
+    unfinished.begin(transaction, todo)
     transaction.execute(
         insert(events),
         {
@@ -157,100 +205,79 @@ def _erase(
             "created_at": now,
         },
     )
-    return Erased(contact_id, cancelled, 0, sending), person
+    failpoint("during_erase")
+    done = Erased(contact_id, cancelled, 0, sending, len(ids), tuple(services))
+    return _Begun(done, todo, known=True)
 
 
-def _person(transaction: Transaction, ids: Sequence[int], address: str) -> Person:
-    """Return what a stored request could tell this person by."""
-    addresses = transaction.execute(
-        select(identities.c.value).where(
-            identities.c.contact_id.in_(ids), identities.c.kind == "email"
-        )
-    ).scalars()
-    remote_ids = transaction.execute(
-        select(remote_contacts.c.remote_id).where(
-            ANYWHERE, remote_contacts.c.contact_id.in_(ids)
-        )
-    ).scalars()
-    own = select(pushes.c.id).where(pushes.c.contact_id.in_(ids))
-    attempts = transaction.execute(
-        select(outcomes.c.attempt_id)
-        .where(outcomes.c.push_id.in_(own), outcomes.c.attempt_id.is_not(None))
-        .distinct()
-    ).scalars()
-    return Person(
-        tuple(dict.fromkeys([address, *addresses])),
-        tuple(remote_ids),
-        frozenset(attempts),
+def _go_on(
+    runtime: Runtime,
+    transaction: Transaction,
+    before: Unfinished,
+    address: str,
+    actor: str,
+) -> _Begun:
+    """Find what was written since, by pushes that were on their way."""
+    now, ids = runtime.clock(), before.ids
+    first = address or before.person.addresses[0]
+    later = Unfinished(describe(transaction, ids, first), ids, before.keep_remote)
+    todo = _united(before, later)
+    cancelled, sending = end_pushes(transaction, ids, now)
+    services, todo = _erase_there(runtime, transaction, todo, actor, now)
+    unfinished.begin(transaction, todo)
+    done = Erased(0, cancelled, 0, sending, services=tuple(services))
+    return _Begun(done, todo, known=True)
+
+
+def _erase_nobody(
+    runtime: Runtime, transaction: Transaction, address: str, actor: str, *, keep: bool
+) -> _Begun:
+    """Erase an address that is no contact's, where a service has shown it."""
+    now = runtime.clock()
+    todo = Unfinished(Person((address,)), (), keep)
+    services, todo = _erase_there(runtime, transaction, todo, actor, now)
+    values = all_values(transaction, (), todo.person)
+    scrub_nobodys(transaction, [address], values)
+    known = bool(todo.person.remote_ids)
+    if known:
+        note_erased(transaction, [address], now)
+        unfinished.begin(transaction, todo)
+    known = known or bool(erased_when(transaction, [address]))
+    return _Begun(Erased(0, 0, 0, 0, services=tuple(services)), todo, known)
+
+
+def _erase_there(
+    runtime: Runtime,
+    transaction: Transaction,
+    todo: Unfinished,
+    actor: str,
+    now: datetime,
+) -> tuple[list[There], Unfinished]:
+    person = todo.person
+    services, remote_ids = erase_there(
+        runtime,
+        transaction,
+        todo.ids,
+        person.addresses,
+        now,
+        asked_by=actor or "an erasure",
+        keep=todo.keep_remote,
     )
+    ids = tuple(dict.fromkeys([*person.remote_ids, *remote_ids]))
+    return services, replace(todo, person=replace(person, remote_ids=ids))
 
 
-def _end_pushes(
-    transaction: Transaction, ids: Sequence[int], now: datetime
-) -> tuple[int, int]:
-    """Cancel what waits; return how many, and how many are on their way."""
-    mine = pushes.c.contact_id.in_(ids)
-    cancelled = transaction.execute(
-        update(pushes)
-        .where(mine, unindexed(pushes.c.state) == "waiting")
-        .values(state="cancelled", code="erased", due_at=None, finished_at=now)
-    ).rowcount
-    # Sentences may quote the address or a value.
-    transaction.execute(update(pushes).where(mine).values(reason=WHY, remote_id=""))
-    transaction.execute(
-        update(outcomes)
-        .where(outcomes.c.push_id.in_(select(pushes.c.id).where(mine)))
-        .values(reason=WHY)
+def _united(one: Unfinished, other: Unfinished) -> Unfinished:
+    person = Person(
+        _both(one.person.addresses, other.person.addresses),
+        _both(one.person.remote_ids, other.person.remote_ids),
+        one.person.attempts | other.person.attempts,
+        _both(one.person.words, other.person.words),
     )
-    sending: int = transaction.execute(
-        select(func.count())
-        .select_from(pushes)
-        .where(mine, unindexed(pushes.c.state).in_(("sending", "submitted")))
-    ).scalar_one()
-    return cancelled, sending
+    return Unfinished(person, _both(one.ids, other.ids), other.keep_remote)
 
 
-def _keep_opt_outs(
-    transaction: Transaction, ids: Sequence[int], addresses: Sequence[str]
-) -> None:
-    """Keep what forbids a push under every address of the person, and nobody's id."""
-    pepper = read_pepper(transaction)
-    hashes = {hash_address(pepper, address) for address in addresses}
-    own = suppressions.c.contact_id.in_(ids)
-    kept: dict[tuple[str, ...], dict[str, Any]] = {}
-    # What is renewed at this moment is read as it is then, or waits.
-    held = select(suppressions).where(own).order_by(suppressions.c.id).with_for_update()
-    for found in transaction.execute(held).mappings():
-        row: dict[str, Any] = {**found, "contact_id": 0}
-        del row["id"]
-        for address in addresses:
-            row["reason"] = row["reason"].replace(address, MARK)
-        # Lifted ones answer only for the address they were said of.
-        active = row["lifted_at"] is None
-        for hashed in {row["address_hash"], *(hashes if active else ())} - {""}:
-            one = {**row, "address_hash": hashed}
-            same = kept.setdefault(_key(one), one)
-            if active and same["lifted_at"] is not None:
-                kept[_key(one)] = one
-    transaction.execute(delete(suppressions).where(own))
-    of_nobody = select(suppressions).where(
-        suppressions.c.contact_id == 0,
-        suppressions.c.address_hash.in_({key[0] for key in kept}),
-    )
-    for there in transaction.execute(of_nobody).mappings().all():
-        key = _key(dict(there))
-        if key not in kept:
-            continue
-        if kept.pop(key)["lifted_at"] is None:
-            transaction.execute(
-                update(suppressions)
-                .where(suppressions.c.id == there["id"])
-                .values({"lifted_at": None, "lifted_by": None})
-            )
-    if kept:
-        transaction.execute(insert(suppressions), list(kept.values()))
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    names = ("address_hash", "scope", "identity", "segment", "code")
-    return tuple(row[name] for name in names)
+def _both(some: Sequence[Value], others: Sequence[Value]) -> tuple[Value, ...]:
+    found: dict[Value, None] = dict.fromkeys(some)
+    found.update(dict.fromkeys(others))
+    return tuple(found)

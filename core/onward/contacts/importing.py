@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, insert, update
 
 from onward.contacts.declared import custom_fields, declare_fields
 from onward.contacts.given import BadLine, ContactData, ContactLine
-from onward.contacts.permissions import Permissions
+from onward.contacts.permissions import Permissions, without_erased
 from onward.contacts.reading import ContactFile, Format, open_contacts
 from onward.contacts.summary import KEPT, ImportSummary
 from onward.errors import InputError
@@ -186,7 +186,7 @@ class _Import:
                 {
                     "of": self.summary.report_id,
                     "moment": self.runtime.clock(),
-                    "refusals": self.summary.problems,
+                    "refusals": without_erased(transaction, self.summary.problems),
                 },
             )
 
@@ -207,13 +207,13 @@ class _Import:
         if not batch:
             return
         before = self.summary.counts
-        made: list[tuple[Recorded, dict[str, int]]] = []
+        made: list[tuple[Recorded, dict[str, int], list[BadLine]]] = []
 
         def work(transaction: Transaction) -> None:
             made.clear()
-            recorded, counts = self._write(transaction, batch)
+            recorded, counts, erased = self._write(transaction, batch)
             sums = {name: before[name] + counts.get(name, 0) for name in before}
-            made.append((recorded, sums))
+            made.append((recorded, sums, erased))
             if self.dry_run:
                 raise _DryRun
             self._count(transaction, sums)
@@ -221,17 +221,20 @@ class _Import:
         with suppress(_DryRun):
             self.runtime.database.run(work)
         failpoint("after_import_batch")
-        [(recorded, sums)] = made
+        [(recorded, sums, erased)] = made
         for name, total in sums.items():
             setattr(self.summary, name, total)
+        for line in erased:
+            self.refuse(line)
         if not self.dry_run:
             wake(self.runtime, {wish.connection_id for wish in recorded.queued})
             announce_recorded(self.runtime, recorded)
 
     def _write(
         self, transaction: Transaction, batch: Sequence[ContactLine]
-    ) -> tuple[Recorded, dict[str, int]]:
+    ) -> tuple[Recorded, dict[str, int], list[BadLine]]:
         now = self.runtime.clock()
+        batch, erased = self.permissions.bring_back(transaction, batch, now)
         recorded = self.recorder.record(transaction, self._actions(batch), now)
         # With `fire` each line is two actions: the contact, then the event.
         results = recorded.results[:: 2 if self.fire else 1]
@@ -253,7 +256,7 @@ class _Import:
             "unchanged": len(batch) - created - changed,
             "merged": len(recorded.merged),
         }
-        return recorded, counts
+        return recorded, counts, erased
 
     def _actions(self, batch: Sequence[ContactLine]) -> list[Action]:
         actor = f"import {self.name}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 
-from onward.contacts.given import ContactData, ContactLine
+from onward.contacts.addresses import hash_address, read_pepper
+from onward.contacts.erased import erased_addresses
+from onward.contacts.given import BadLine, ContactData, ContactLine
 from onward.contacts.suppress import (
     OptOut,
     add_suppressions,
     find_suppressions,
     record_consent,
 )
+from onward.contacts.traces import MARK
 from onward.errands.optouts import push_out
 from onward.models import Consent, table
 from onward.plugins import Plugins
@@ -29,8 +33,45 @@ WORDS: Mapping[str, str] = {
     "manual": "do not contact",
 }
 
-_CONSENTED = select(consents.c.contact_id, consents.c.how).where(
-    consents.c.contact_id.in_(bindparam("ids", expanding=True))
+_ADDRESS = re.compile(r"""[^\s,;|"'<>()]{1,100}@[^\s,;|"'<>()]{1,255}""")
+_CONSENTED = select(consents.c.how).where(
+    or_(
+        consents.c.contact_id == bindparam("of"),
+        consents.c.contact_id == 0,
+    ),
+    or_(
+        consents.c.contact_id != 0,
+        consents.c.address_hash == bindparam("hashed"),
+    ),
+)
+
+
+def kept_words(pepper: bytes, how: str) -> str:
+    """Return what is kept of a consent of somebody who was erased.
+
+    Enough to know the same words again: they are no new consent.
+    """
+    return how if how.startswith(MARK) else f"{MARK} {hash_address(pepper, how)}"
+
+
+def without_erased(
+    transaction: Transaction, problems: Sequence[tuple[int, str, str]]
+) -> list[tuple[int, str, str]]:
+    """Return refused lines, without the text of those about people who were erased."""
+    named = [
+        {found.lower() for text in texts for found in _ADDRESS.findall(text)}
+        for _, *texts in problems
+    ]
+    erased = erased_addresses(transaction, {one for some in named for one in some})
+    return [
+        one if erased.isdisjoint(some) else (one[0], MARK, MARK)
+        for one, some in zip(problems, named, strict=True)
+    ]
+
+
+WAS_ERASED = (
+    "this person was erased; record a new consent first (`onward contacts consent "
+    "EMAIL --how …`), or map a column to consent that says how they gave it"
 )
 
 
@@ -123,6 +164,48 @@ class Permissions:
             if stop.scope == "address" and stop.lifted_at is None
         }
 
+    def bring_back(
+        self, transaction: Transaction, batch: Sequence[ContactLine], now: datetime
+    ) -> tuple[list[ContactLine], list[BadLine]]:
+        """Return the lines that may be taken, and those of people who were erased.
+
+        A new consent on a line lets it, and what follows, be taken; an opt-out is
+        kept with the hash of the address.
+        """
+        emails = {line.contact.email for line in batch}
+        erased = erased_addresses(transaction, emails)
+        if not erased:
+            return list(batch), []
+        taken: list[ContactLine] = []
+        refused: list[BadLine] = []
+        for line in batch:
+            given = line.contact
+            if (
+                given.email in erased
+                and self.takes_consent
+                and given.consent
+                and not given.do_not_contact
+                and self._is_news(transaction, 0, given)
+            ):
+                erased.discard(given.email)
+            if given.email not in erased:
+                taken.append(line)
+                continue
+            if given.do_not_contact:
+                add_suppressions(transaction, [self._opt_out(0, line)], now)
+            # With nothing of the line: a report would bring them back as well.
+            refused.append(BadLine(line.number, WAS_ERASED, ""))
+        return taken, refused
+
+    @staticmethod
+    def _is_news(transaction: Transaction, contact_id: int, given: ContactData) -> bool:
+        """Tell whether a consent was not recorded in the same words before."""
+        pepper = read_pepper(transaction)
+        hashed = hash_address(pepper, given.email)
+        known = transaction.execute(_CONSENTED, {"of": contact_id, "hashed": hashed})
+        words = {given.consent, kept_words(pepper, given.consent)}
+        return words.isdisjoint(known.scalars())
+
     def _consent(
         self,
         transaction: Transaction,
@@ -135,8 +218,7 @@ class Permissions:
         The same words again are no new consent: the file may have been written
         before the person changed their mind.
         """
-        known = transaction.execute(_CONSENTED, {"ids": [contact_id]})
-        if any(row.how == given.consent for row in known):
+        if not self._is_news(transaction, contact_id, given):
             return False
         record_consent(
             transaction,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, case, insert, select, update
 
 from onward.among import ForEach
 from onward.contacts.addresses import hash_address, look_for_pepper, read_pepper
+from onward.contacts.erased import ERASED, lift_erased
 from onward.errands.queue import cancel_opt_outs
 from onward.models import Consent, Contact, Identity, Suppression, table
 from onward.sql import PerDialect, unindexed
@@ -191,7 +192,8 @@ def find_suppressions(
     """Return every suppression of these contacts, lifted ones included.
 
     Besides the contact itself, all addresses count that it ever had: somebody
-    who opted out under an old one opted out.
+    who opted out under an old one opted out. That somebody was erased stops no
+    push, and is not among them: see `onward.contacts.erased`.
 
     Args:
         people: contact id → the addresses it has or is about to be sent to; 0
@@ -217,6 +219,8 @@ def find_suppressions(
             rows[row.id] = row
     found: dict[int, list[Stop]] = {}
     for _, row in sorted(rows.items()):
+        if row.scope == ERASED:
+            continue
         stop = Stop(
             row.id,
             row.scope,
@@ -251,7 +255,8 @@ def record_consent(
 ) -> int:
     """Record a permission and lift what it answers; return how many were lifted.
 
-    A deletion in the service is lifted as well: the person asked to be there.
+    A deletion in the service is lifted as well: the person asked to be there; and
+    that they were erased.
     """
     consent_id = connection.execute(
         insert(consents).returning(consents.c.id),
@@ -276,4 +281,4 @@ def record_consent(
         )
     if contact_id:
         cancel_opt_outs(connection, contact_id, "a consent was recorded", now)
-    return len(active)
+    return len(active) + lift_erased(connection, contact_id, email, consent_id, now)

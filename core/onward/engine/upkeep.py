@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from onward.alerts.check import check
 from onward.alerts.telling import tell
+from onward.contacts.erasing import finish_erasures
 from onward.delivery.repaired import try_paused
 from onward.engine.port import Engine
 from onward.errands.run import run_errands
@@ -46,6 +47,7 @@ def register_tasks(engine: Engine, runtime: Runtime) -> None:
         pull_due(runtime, stopping=runtime.ending.is_set)
 
     def do_errands() -> None:
+        finish_erasures(runtime)
         run_errands(
             runtime, stopping=lambda: bool(runtime.ending.is_set() or runtime.unfit)
         )

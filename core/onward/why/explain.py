@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping, bindparam, func, select
 
 from onward.config.model import PushTo
 from onward.connections.state import State, read_all, read_segments
+from onward.contacts.erased import erased_when
 from onward.contacts.showing import find_contact, merged_into
 from onward.contacts.suppress import Stop, find_suppressions
 from onward.contacts.values import clean_email
@@ -114,6 +115,11 @@ def _nobody(transaction: Transaction, email: str, error: InputError) -> Why:
     answer = [error.message]
     if words:
         answer.append("it would not be pushed if there were: it is suppressed")
+    for when in erased_when(transaction, [address]).values():
+        answer.append(
+            f"somebody with this address was erased on {when:%Y-%m-%d}: neither a pull "
+            "nor an import brings them back until `onward contacts consent` says so"
+        )
     return Why(address or text, 0, tuple(answer), words)
 
 
