@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteKey
@@ -31,11 +31,6 @@ _WHO = (
     select(hints.c.connection_id)
     .where(hints.c.due_at <= bindparam("now", type_=hints.c.due_at.type))
     .distinct()
-)
-_COUNT = (
-    select(func.count())
-    .select_from(hints)
-    .where(hints.c.connection_id == bindparam("of"))
 )
 _OURS = (hints.c.connection_id == bindparam("of"),)
 # Due again meanwhile: somebody pointed at them once more.
@@ -114,13 +109,3 @@ def return_hints(
 def hinted_connections(transaction: Transaction, now: datetime) -> list[int]:
     """Return the connections that have some to be read now."""
     return sorted(transaction.execute(_WHO, {"now": now}).scalars())
-
-
-def count_hints(transaction: Transaction, connection_id: int) -> int:
-    """Count those that are to be read, now or later."""
-    return int(transaction.execute(_COUNT, {"of": connection_id}).scalar_one())
-
-
-def forget_hints(transaction: Transaction, connection_id: int) -> None:
-    """Forget all of a connection that is gone, or another account by now."""
-    transaction.execute(delete(hints).where(hints.c.connection_id == connection_id))

@@ -19,7 +19,7 @@ FIRST = "first"
 SCHEDULED = "schedule"
 SETTINGS = "settings"
 BY_HAND = "by hand"
-RETRIED = "retry"
+HINTED = "hints"
 
 
 def _ask(insert: Any) -> Any:
@@ -30,9 +30,10 @@ def _ask(insert: Any) -> Any:
         index_elements=["connection_id"],
         set_={
             "due_at": case((sooner, new.due_at), else_=plans.c.due_at),
-            "why": new.why,
+            "why": case((sooner, new.why), else_=plans.c.why),
             "full": or_(plans.c.full, new.full),
-            "tries": 0,
+            # A report of a service says nothing of whether it answers again.
+            "tries": case((new.why == HINTED, plans.c.tries), else_=0),
         },
     )
 
@@ -96,10 +97,12 @@ def ask_for_pull(
     why: str,
     *,
     full: bool = False,
+    anchor: datetime | None = None,
 ) -> None:
     """Let a connection be pulled as soon as somebody can.
 
     Args:
+        anchor: when it was connected, where that was not now.
         full: believe nothing that is known of its contacts; apply each row anew.
     """
     row = {
@@ -107,7 +110,7 @@ def ask_for_pull(
         "due_at": now,
         "why": why,
         "schedule": "",
-        "anchor_at": now,
+        "anchor_at": anchor or now,
         "full": full,
         "tries": 0,
         "offered": False,

@@ -18,7 +18,7 @@ from onward.limiter import windows_for
 from onward.runtime import Runtime
 from onward.sync.finish import schedule_of
 from onward.sync.plan import Plan, read_plans
-from onward.sync.runs import DONE, FETCH, Run, last_runs
+from onward.sync.runs import DONE, Run, last_runs
 
 DAY = timedelta(days=1)
 
@@ -167,8 +167,3 @@ def when_said(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "only when asked"
     return "now" if moment <= now else f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def is_fetching(run: Run) -> bool:
-    """Tell whether what is left of a pull is reading contacts one by one."""
-    return run.stage == FETCH and not run.is_over

@@ -9,16 +9,16 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
-from sqlalchemy import bindparam, case, func, or_, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteKey
 from onward.errors import PluginError
-from onward.models import Connection, Hint, SyncPlan, Webhook, table
-from onward.sql import PerDialect, Rows
+from onward.models import Connection, Hint, Webhook, table
+from onward.sql import Rows
+from onward.sync.plan import HINTED, ask_for_pull
 
 hints = table(Hint)
-plans = table(SyncPlan)
 connections = table(Connection)
 webhooks = table(Webhook)
 
@@ -70,19 +70,6 @@ def _add(insert: Any) -> Any:
 
 
 _ADD = Rows(_add, list(hints.c))
-
-
-def _ask(insert: Any) -> Any:
-    statement = insert(plans)
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["connection_id"],
-        set_={"due_at": new.due_at, "why": new.why},
-        where=or_(plans.c.due_at.is_(None), plans.c.due_at > new.due_at),
-    )
-
-
-_ASK = PerDialect(_ask)
 
 
 class Pointed(StrEnum):
@@ -148,7 +135,7 @@ def store_hints(
     known = {row.remote_id for row in transaction.execute(_WAITING(transaction), given)}
     waiting: int = transaction.execute(_COUNT, {"of": of}).scalar_one()
     if waiting + len(people.keys() - known) > MOST_WAITING:
-        _ask_for_everybody(transaction, of, held.created_at, now)
+        ask_for_pull(transaction, of, now, HINTED, anchor=held.created_at)
         return Pointed.EVERYBODY
     _ADD(transaction, [_row(of, id_, people[id_], now) for id_ in sorted(people)])
     # Read after that, when nobody else can change them until the end.
@@ -174,13 +161,3 @@ def _row(
         "created_at": now,
     }
     return [named[column.key] for column in hints.c]
-
-
-def _ask_for_everybody(
-    transaction: Transaction, connection_id: int, made_at: datetime, now: datetime
-) -> None:
-    # Where there is no plan yet, the pull that it asks for is the first.
-    plan = SyncPlan(
-        connection_id=connection_id, due_at=now, why="hints", anchor_at=made_at
-    )
-    transaction.execute(_ASK(transaction), plan.model_dump())
