@@ -318,6 +318,19 @@ def test_subscriptions_are_sent_as_recorded(client_of: ClientOf) -> None:
     assert sent == [[{"contactId": 70012345, "listId": 4410, "status": "pending"}]]
 
 
+def test_rows_of_other_lists_are_left_out(client_of: ClientOf) -> None:
+    """A service that ignores the list does not make anybody a member of it."""
+    rows = [
+        {"listId": list_id, "contactId": contact_id, "status": "normal"}
+        for list_id, contact_id in ((4410, 1), ("4411", "2"), ("4410", "3"))
+    ]
+    client = client_of(answer({"subscriptions": rows, "total": 3}))
+
+    pages = list(client.subscriptions("4410", "normal"))
+
+    assert [row["contactId"] for page in pages for row in page.rows] == [1, "3"]
+
+
 class Shelf:
     """A collection of numbered rows that changes while it is read.
 

@@ -81,8 +81,14 @@ VALUES: Mapping[str, Sequence[Any]] = {
         "state_too_long",
         "invalid_email",
         "custom_values",
+        "subscriptions_by_contact",
     }
-} | {"max_limit": (500, 100, 20), "population_size": (0, 3, 130)}
+} | {
+    "max_limit": (500, 100, 20),
+    # A warning is no answer: until there is none, pushes wait. See below.
+    "orderby": ("honoured", "ignored"),
+    "population_size": (0, 3, 130),
+}
 
 
 def address(name: str) -> str:
@@ -307,6 +313,24 @@ def test_every_pair_of_readings(number: int, onward_for: OnwardFor) -> None:
     sim = Simulator(**switches)
 
     run(sim, onward_for(sim), size)
+
+
+def test_service_that_warns_of_an_order(onward_for: OnwardFor) -> None:
+    """Nothing is written on the strength of such an answer; without it, all is sent."""
+    sim = Simulator(orderby="warning", commas="ignored")
+    fill(sim.folder(), 3)
+    app = onward_for(sim)
+    app.upsert_contact({"email": address("new-1"), "first_name": "New"})
+    app.push(to="icontact", emails=[address("new-1")])
+
+    app.deliver()
+    waiting = [row["state"] for row in app.deliveries()]
+    sim.set(orderby="honoured", commas="honoured")
+    app.clock.tick(3_600)
+    app.deliver()
+
+    assert waiting == ["waiting"]
+    assert [row["state"] for row in app.deliveries()] == ["delivered"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -226,8 +226,13 @@ class Client:
         return self._page(path, "contacts", terms, limit, offset)
 
     def subscriptions(self, list_id: str, status: str) -> Iterator[Page]:
-        """GET the memberships of a list that have this status."""
-        return self._subscriptions({"listId": list_id, "status": status})
+        """GET the memberships of a list that have this status.
+
+        Rows of other lists, as a filter that is ignored shows them, are left out.
+        """
+        for page in self._subscriptions({"listId": list_id, "status": status}):
+            rows = [r for r in page.rows if text_of(r.get("listId")) == list_id]
+            yield Page(rows, page.total)
 
     def subscriptions_of(self, contact_id: str, status: str) -> Iterator[Page]:
         """GET the memberships of a contact that have this status."""
