@@ -156,13 +156,13 @@ def members(people: People, *rows: object) -> list[int]:
 
 
 def test_connections_are_those_that_have_the_contact(people: People) -> None:
-    """Known there, alive and not as a second contact of a merged one."""
+    """There, opted out or not; neither deleted nor a second one of a merged contact."""
     alive, deleted, alias, both = (people.add(f"{n}@shop.example") for n in "abcd")
     nobody = people.add("e@shop.example")
     for of in (alive, both):
         people.known(of)
-    people.known(both, SHOP)
-    people.known(deleted, status="opted_out")
+    people.known(both, SHOP, status="opted_out")
+    people.known(deleted, status="deleted")
     people.known(alias, alias=True)
 
     assert members(people, ("connections", "has", ACME)) == [alive, both]
@@ -174,7 +174,7 @@ def test_connections_are_those_that_have_the_contact(people: People) -> None:
         nobody,
     ]
     assert members(people, ("connections", "is blank")) == [deleted, alias, nobody]
-    assert members(people, (f"{SHOP}.status", "is", "normal")) == [both]
+    assert members(people, (f"{SHOP}.status", "is", "opted_out")) == [both]
 
 
 def test_what_a_service_knows_can_be_asked(people: People) -> None:

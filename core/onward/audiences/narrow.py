@@ -30,7 +30,7 @@ from onward.filters.comparison import number_of
 from onward.filters.names import AUDIENCE, CONNECTIONS, names_in, remote_fact
 from onward.filters.operators import span_of
 from onward.models import Connection, RemoteContactRow, table
-from onward.remote import ALIVE
+from onward.remote import DELETED
 
 rows = table(RemoteContactRow)
 connections = table(Connection)
@@ -88,7 +88,7 @@ class _Narrowing:
             ids = [
                 of for name, of in self.connections.items() if name.casefold() in wanted
             ]
-            return _there(ids, rows.c.status.in_(sorted(ALIVE)))
+            return _there(ids, rows.c.status != DELETED)
         if one.field == AUDIENCE:
             return or_(*(self._member_of(key) for key in wanted))
         if one.field == "tags":

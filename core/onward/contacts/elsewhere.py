@@ -12,7 +12,7 @@ from onward.among import ForEach
 from onward.contacts.facts import CHUNK, Facts, load_facts, needs_lists
 from onward.filters.names import AUDIENCE, CONNECTIONS, is_of_event, remote_fact
 from onward.models import Connection, RemoteContactRow, RemoteSegmentRow, table
-from onward.remote import ALIVE
+from onward.remote import DELETED
 
 rows = table(RemoteContactRow)
 connections = table(Connection)
@@ -120,9 +120,9 @@ def _add(transaction: Transaction, found: dict[int, Facts], names: set[str]) -> 
     for start in range(0, len(ids), CHUNK):
         given = {"of": list(called), "ids": ids[start : start + CHUNK]}
         there += transaction.execute(statement, given).all()
-    for row in sorted(there, key=lambda row: row.status in ALIVE):
+    for row in sorted(there, key=lambda row: row.status != DELETED):
         facts, name = found[row.contact_id], called[row.connection_id]
-        if everywhere and row.status in ALIVE and name not in facts[CONNECTIONS]:
+        if everywhere and row.status != DELETED and name not in facts[CONNECTIONS]:
             facts[CONNECTIONS].append(name)
         for field, fact in wanted.get(name, ()):
             facts[field] = _MAKE[fact](row, segments.get(row.connection_id, {}))
