@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from onward.testing import serve
 from onward_icontact.simulator import Login, Simulator, connect
 
 NOW = datetime(2026, 3, 4, 14, 15, tzinfo=UTC)
@@ -487,3 +490,25 @@ def test_history_tells_who_changed_what() -> None:
     assert by_contact == actions[:1]
     assert client.get("contacts/1/actions").status_code == 404
     assert client.get("actions").status_code == 501
+
+
+def test_a_served_one_reports_over_http_to_this_machine_only() -> None:
+    """Whoever registered here hears of a change, twice tried; others are not called."""
+    heard: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    answers = iter([500, 200])
+
+    def hear(request: httpx.Request) -> httpx.Response:
+        heard.put((request.url.path, request.content))
+        return httpx.Response(next(answers))
+
+    sim = Simulator(lambda: NOW)
+    sim.served()
+    client = connect(sim)
+    with serve(hear) as server:
+        for url in ("https://elsewhere.example/x", f"{server.url}/hooks/s"):
+            client.post("webhooks", json=[{"eventId": "contact_created", "url": url}])
+        client.post("contacts", json=[{"email": "ana@shop.example"}])
+        bodies = [heard.get(timeout=20) for _ in range(2)]
+
+    assert [path for path, _ in bodies] == ["/hooks/s", "/hooks/s"]
+    assert json.loads(bodies[0][1])[0]["contact"]["email"] == "ana@shop.example"

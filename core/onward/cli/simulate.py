@@ -92,6 +92,8 @@ def simulate(
         raise InputError(f"port {port} cannot be used: {why}; take another") from None
 
     wait = stop_signals()
+    # One that reports changes to addresses does so for real now.
+    getattr(simulator, "served", lambda: None)()
     with server:
         print(
             orjson.dumps(dict(simulator.credentials(server.url))).decode(), flush=True

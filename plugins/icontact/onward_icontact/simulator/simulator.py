@@ -15,7 +15,7 @@ from .routes import resource_of
 from .service import Clock, Service
 from .strikes import Reply, strike
 from .switches import SWITCHES
-from .webhook_sender import WebhookSend, send_events
+from .webhook_sender import WebhookSend, over_http, send_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -273,6 +273,11 @@ class Simulator:
         if reply.error is not None:
             raise reply.error
         return _response(reply, request)
+
+    def served(self) -> None:
+        """Send webhooks over HTTP from now on, to addresses of this machine."""
+        if self.webhook_send is None:
+            self.webhook_send = over_http()
 
     def send_webhooks(self) -> None:
         """Send the events that wait; done after each request."""
