@@ -18,7 +18,7 @@ from onward.audiences.aim import (
     read_place,
     sort_out,
 )
-from onward.audiences.members import Told, count_members, next_members
+from onward.audiences.members import Told, count_members, keep_members, next_members
 from onward.audiences.pushed import Pushed
 from onward.contacts.elsewhere import ask_facts
 from onward.contacts.release import lock_contacts
@@ -239,13 +239,7 @@ class _Work:
         now, question = self.runtime.clock(), self.aim.question
         lock_contacts(transaction, ids)
         found = ask_facts(transaction, ids, question.asks)
-        members = {
-            id_: facts
-            for id_, facts in found.items()
-            if facts["merged_into"] is None
-            and facts["erased_at"] is None
-            and question.holds(facts, now)
-        }
+        members = keep_members(question, found, now)
         state, segment = read_place(transaction, self.aim)
         may, refused = sort_out(transaction, state, segment, members)
         if not jobs.move(transaction, self.job.id, self.after, place, len(ids), now):

@@ -58,16 +58,20 @@ _SURVIVORS = ForEach(
         among(contacts.c.id, "ids"), contacts.c.merged_into.is_not(None)
     )
 )
-_ADDRESSES = select(identities.c.contact_id, identities.c.value).where(
-    # Of many contacts SQLite would rather go through the addresses of all.
-    unindexed(identities.c.kind) == "email",
-    identities.c.contact_id.in_(bindparam("ids", expanding=True)),
+_ADDRESSES = ForEach(
+    lambda among: select(identities.c.contact_id, identities.c.value).where(
+        # Of many contacts SQLite would rather go through the addresses of all.
+        unindexed(identities.c.kind) == "email",
+        among(identities.c.contact_id, "ids"),
+    )
 )
-_OF_CONTACTS = select(suppressions).where(
-    suppressions.c.contact_id.in_(bindparam("ids", expanding=True))
+_OF_CONTACTS = ForEach(
+    lambda among: select(suppressions).where(among(suppressions.c.contact_id, "ids"))
 )
-_OF_ADDRESSES = select(suppressions).where(
-    suppressions.c.address_hash.in_(bindparam("hashes", expanding=True))
+_OF_ADDRESSES = ForEach(
+    lambda among: select(suppressions).where(
+        among(suppressions.c.address_hash, "hashes")
+    )
 )
 _LIFT = (
     update(suppressions)
@@ -209,13 +213,14 @@ def find_suppressions(
     ids = [contact_id for contact_id in people if contact_id]
     rows: dict[int, Any] = {}
     for part in _parts(ids):
-        for row in connection.execute(_ADDRESSES, {"ids": part}):
+        for row in connection.execute(_ADDRESSES(connection), {"ids": part}):
             hashed = hash_address(pepper, row.value)
             concerns.setdefault(hashed, set()).add(row.contact_id)
-        for row in connection.execute(_OF_CONTACTS, {"ids": part}):
+        for row in connection.execute(_OF_CONTACTS(connection), {"ids": part}):
             rows[row.id] = row
     for hashes in _parts(list(concerns)):
-        for row in connection.execute(_OF_ADDRESSES, {"hashes": hashes}):
+        given = {"hashes": hashes}
+        for row in connection.execute(_OF_ADDRESSES(connection), given):
             rows[row.id] = row
     found: dict[int, list[Stop]] = {}
     for _, row in sorted(rows.items()):
