@@ -66,7 +66,10 @@ def test_members_are_counted_and_exported(place: Place) -> None:
     assert place.good("audiences", "count", "dutch", "--json").json == {
         "key": "dutch",
         "members": 10,
+        "more": False,
     }
+    assert place.good("audiences", "count", "dutch", "--limit", "9").out == "9+\n"
+    assert place.good("audiences", "count", "dutch", "--limit", "10").out == "10\n"
     rows = list(
         csv.DictReader(io.StringIO(place.good("audiences", "export", "dutch").out))
     )

@@ -131,18 +131,29 @@ def show(
 
 
 @app.command("count")
-def count(ctx: typer.Context, key: Key, json: Json = False) -> None:
+def count(
+    ctx: typer.Context,
+    key: Key,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Stop when there are more; 0 = count all.")
+    ] = 0,
+    json: Json = False,
+) -> None:
     """Count the members."""
     from onward.audiences.members import count_members
 
     with open_runtime(ctx) as runtime:
         question = _question(runtime, key)
         with progress(f"counting {key}") as advance:
-            found = count_members(runtime, question, on_progress=advance)
+            found = count_members(
+                runtime, question, most=limit or None, on_progress=advance
+            )
+    more = bool(limit) and found > limit
+    row = {"key": key, "members": limit if more else found, "more": more}
     if json:
-        print_document({"key": key, "members": found})
+        print_document(row)
         return
-    say(str(found))
+    say(_members(row))
 
 
 @app.command("export")
