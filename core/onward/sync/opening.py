@@ -98,7 +98,7 @@ def make_terms(runtime: Runtime, opened: Opened, *, full: bool = False) -> Terms
         state,
         pull,
         Place(state, opened.integration.title or state.integration, names),
-        Recorder(RuleBook.of(config.rules, config.point_triggers)),
+        Recorder(RuleBook.of(config.rules, config.point_triggers, config.audiences)),
         opened.integration.same,
         email_field,
         fire=state.pull.fire,
