@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -110,13 +111,14 @@ class _Insert:
     convert: tuple[tuple[int, Callable[[Any], Any]], ...]
     names: tuple[str, ...] = ()
 
-    def ready(self, row: Sequence[object]) -> Sequence[object]:
+    def ready(self, rows: Sequence[Sequence[object]]) -> Sequence[Sequence[object]]:
         if not self.convert:
-            return row
-        ready = list(row)
+            return rows
+        # By columns: a call for each, not a loop for each row.
+        columns: list[Iterable[object]] = list(zip(*rows, strict=True))
         for place, convert in self.convert:
-            ready[place] = convert(ready[place])
-        return ready
+            columns[place] = map(convert, columns[place])
+        return list(zip(*columns, strict=True))
 
 
 class Rows:
@@ -156,13 +158,13 @@ class Rows:
         most = PARAMETERS // len(self._columns)
         returned: list[tuple[Any, ...]] = []
         for start in range(0, len(rows), most):
-            part = [found.ready(row) for row in rows[start : start + most]]
+            part = found.ready(rows[start : start + most])
             if found.names:
                 listed = [dict(zip(found.names, row, strict=True)) for row in part]
                 written = orjson.dumps(listed, default=_moment).decode()
                 returned += _run(connection, found.text.of(1), [written])
             else:
-                values = [value for row in part for value in row]
+                values = list(chain.from_iterable(part))
                 returned += _run(connection, found.text.of(len(part)), values)
         return returned
 

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from onward.contacts.facts import TEXT_NAMES
+from onward.contacts.given import ContactData
 from onward.contacts.release import lock_contacts, release
 from onward.errors import Repeat
 from onward.models import Contact, Identity, table
@@ -41,16 +43,15 @@ _KINDS = (
     .where(identities.c.contact_id == bindparam("contact"), identities.c.kind != WEAK)
     .distinct()
 )
+_REST = [contacts.c[name] for name in ("points", "custom", "created_at", "updated_at")]
+_TEXTS = [contacts.c[name] for name in TEXT_NAMES]
 _CREATE = Rows(
     lambda _: insert(contacts).returning(contacts.c.id),
-    [
-        contacts.c.id,
-        contacts.c.email,
-        contacts.c.points,
-        contacts.c.custom,
-        contacts.c.created_at,
-        contacts.c.updated_at,
-    ],
+    [contacts.c.id, contacts.c.email, *_REST],
+)
+_CREATE_WHOLE = Rows(
+    lambda _: insert(contacts).returning(contacts.c.id),
+    [contacts.c.id, contacts.c.email, *_TEXTS, *_REST],
 )
 _ADD_IDENTITY = Rows(
     lambda insert: (
@@ -78,12 +79,14 @@ class Found:
         created: the contact is new, and this is the first entry that names it.
         identified: a visitor has an e-mail address now.
         touched: it was recognised by something new.
+        written: what was given of it was written when it was created.
     """
 
     contact_id: int
     created: bool = False
     identified: bool = False
     touched: bool = False
+    written: bool = False
 
 
 class Finder:
@@ -107,6 +110,7 @@ class Finder:
         self,
         wanted: Sequence[Mapping[str, str]],
         given: Mapping[int, int] | None = None,
+        data: Sequence[ContactData] = (),
     ) -> list[Found]:
         """Return one answer per entry, in order; entries may repeat.
 
@@ -115,6 +119,8 @@ class Finder:
                 at least one each.
             given: place of an entry → the contact it is about, known already; its
                 identities, if any, belong to that contact from now on.
+            data: what is to be written of each, so that those who are new can be
+                written at once; see `Found.written`.
 
         Raises:
             Repeat: another process created or merged one of them just now.
@@ -140,7 +146,8 @@ class Finder:
             else:
                 fresh[keys] = [index]
                 taken.update(keys)
-        self._create(wanted, fresh, answers)
+        # Nobody is merged after this.
+        self._create(wanted, fresh, answers, data)
         found = [answer for answer in answers if answer is not None]
         self._follow_merges(found)
         return found
@@ -178,16 +185,30 @@ class Finder:
         wanted: Sequence[Mapping[str, str]],
         fresh: Mapping[tuple[Key, ...], list[int]],
         answers: list[Found | None],
+        data: Sequence[ContactData] = (),
     ) -> None:
         if not fresh:
             return
         groups = list(fresh.values())
+        firsts = [group[0] for group in groups]
+        is_whole = bool(data) and any(
+            data[place].fields or data[place].custom for place in firsts
+        )
         numbers = draw_ids(self.connection, contacts, len(groups))
         rows: list[tuple[object, ...]] = [
-            (number, wanted[group[0]].get(EMAIL), 0, {}, self.now, self.now)
-            for number, group in zip(numbers, groups, strict=True)
+            (
+                number,
+                wanted[place].get(EMAIL),
+                *(_texts(data[place]) if is_whole else ()),
+                0,
+                _custom(data[place]) if is_whole else {},
+                self.now,
+                self.now,
+            )
+            for number, place in zip(numbers, firsts, strict=True)
         ]
-        ids = sorted(row[0] for row in _CREATE(self.connection, rows))
+        create = _CREATE_WHOLE if is_whole else _CREATE
+        ids = sorted(row[0] for row in create(self.connection, rows))
         owned = [
             (kind, value, contact_id)
             for contact_id, group in zip(ids, groups, strict=True)
@@ -197,7 +218,10 @@ class Finder:
         for contact_id, group in zip(ids, groups, strict=True):
             self.emails[contact_id] = wanted[group[0]].get(EMAIL)
             for place, index in enumerate(group):
-                answers[index] = Found(contact_id, created=place == 0)
+                is_first = place == 0
+                answers[index] = Found(
+                    contact_id, created=is_first, written=is_first and is_whole
+                )
 
     def _add_identities(self, owned: Sequence[tuple[str, str, int]]) -> None:
         # In order, so that two that add the same ones do not deadlock.
@@ -300,6 +324,15 @@ class Finder:
             found = self.connection.execute(_EMAILS, {"ids": [contact_id]})
             self.emails.update({row.id: row.email for row in found})
         return self.emails.get(contact_id)
+
+
+def _texts(data: ContactData) -> list[str | None]:
+    return [text or None for text in map(data.fields.get, TEXT_NAMES)]
+
+
+def _custom(data: ContactData) -> dict[str, object]:
+    custom = data.custom
+    return {name: value for name, value in custom.items() if value is not None}
 
 
 def _weakness(kind: str) -> tuple[bool, int, str]:

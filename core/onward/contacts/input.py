@@ -15,12 +15,15 @@ from onward.contacts.release import lock_contacts
 from onward.contacts.values import clean_email, parse_value, shown, to_text
 from onward.errors import InputError, Repeat
 from onward.models import Identity, table
+from onward.sql import Among
 
 identities = table(Identity)
 
-_BY_EMAIL = select(identities.c.value, identities.c.contact_id).where(
-    identities.c.kind == "email",
-    identities.c.value.in_(bindparam("emails", expanding=True)),
+_BY_EMAIL = Among(
+    select(identities.c.value, identities.c.contact_id).where(
+        identities.c.kind == bindparam("kind"),
+        identities.c.value.in_(bindparam("among", expanding=True)),
+    )
 )
 
 LISTS = ("tags", "segments")
@@ -161,12 +164,7 @@ def _check_length(name: str, text: str) -> None:
 
 
 def _by_email(transaction: Transaction, emails: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for start in range(0, len(emails), 500):
-        part = {"emails": list(emails[start : start + 500])}
-        rows = transaction.execute(_BY_EMAIL, part)
-        found.update({row.value: row.contact_id for row in rows})
-    return found
+    return dict(_BY_EMAIL(transaction, emails, "email"))
 
 
 def find_contacts(

@@ -122,7 +122,11 @@ class _Recording:
         """Do everything; return one result per action."""
         finder = Finder(self.transaction, self.now, self._merge)
         about = {place: one.about for place, one in enumerate(actions) if one.about}
-        found = finder.find_all([action.identities for action in actions], about)
+        found = finder.find_all(
+            [action.identities for action in actions],
+            about,
+            [action.contact for action in actions],
+        )
         self._write_contacts(actions, found)
         doings = self._doings(actions, found)
         joined = follow_rules(self.transaction, self.book, doings, self.now)
@@ -151,7 +155,11 @@ class _Recording:
             (place.contact_id, action.contact)
             for action, place in zip(actions, found, strict=True)
         ]
-        given = [(c, data) for c, data in pairs if data.fields or data.custom]
+        given = [
+            (c, data)
+            for (c, data), place in zip(pairs, found, strict=True)
+            if not place.written and (data.fields or data.custom)
+        ]
         changed = write_fields(transaction, given, self.now) if given else {}
         recorded.created = [place.contact_id for place in found if place.created]
         for contact_id in recorded.created:
@@ -268,6 +276,15 @@ class _Recording:
         return kept
 
     def _result(self, doing: Doing, totals: Mapping[int, int]) -> ActionResult:
+        if not doing.entries and not doing.fired and not doing.pushes:
+            # As of a pull or an import of thousands.
+            return ActionResult(
+                0,
+                doing.contact_id,
+                created=doing.created,
+                changed=self.recorded.changed.get(doing.contact_id, ()),
+                points=totals.get(doing.contact_id),
+            )
         looked = [look for entry in doing.entries for look in entry.looked]
         return ActionResult(
             event_id=doing.event_id,

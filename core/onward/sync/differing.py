@@ -22,7 +22,9 @@ CLASH = 8
 
 def differing_fields(snapshot: Snapshot, same: Same, email_field: str) -> list[str]:
     """Return the remote fields that are not as we last wrote them."""
-    written = snapshot.written or {}
+    written = snapshot.written
+    if not written:
+        return []
     there = {email_field: snapshot.email, **snapshot.values}
     return [
         name

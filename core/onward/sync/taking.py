@@ -152,7 +152,7 @@ def fingerprint(record: RemoteContact, version: str) -> str:
     Args:
         version: of the map: another one looks at the row anew.
     """
-    plain = [record.email, record.status, dict(record.fields), version]
+    plain = [record.email, record.status, {**record.fields}, version]
     return hashlib.blake2b(orjson.dumps(plain), digest_size=9).hexdigest()
 
 
@@ -166,6 +166,8 @@ class _Taking:
         self.now = now
         self.whole = whole
         self.taken = Taken()
+        # Remote id → the address of its row; "" when it has none.
+        self.addresses: dict[str, str] = {}
         # Remote contacts that another one took the place of.
         self.demoted: list[Snapshot] = []
 
@@ -189,6 +191,7 @@ class _Taking:
         self, records: Sequence[RemoteContact], marks: Mapping[str, str]
     ) -> list[_Row]:
         """Find whose each row is; hold these contacts and remote contacts."""
+        self.addresses = {one.remote_id: _address(one) for one in records}
         known, owners = self._whose(records, hold=False)
         if self.transaction.dialect.name == "postgresql":
             mine = {one.contact_id for one in known.values()} | set(owners.values())
@@ -212,7 +215,7 @@ class _Taking:
     ) -> tuple[dict[str, Snapshot], dict[str, int]]:
         ids = [one.remote_id for one in records]
         known = remote.by_ids(self.transaction, self.of, ids, hold=hold)
-        emails = {_address(one) for one in records} - {""}
+        emails = set(self.addresses.values()) - {""}
         owners = find_contacts(self.transaction, sorted(emails), missing_ok=True)
         return known, owners
 
@@ -225,7 +228,7 @@ class _Taking:
     ) -> _Row | None:
         counts, id_ = self.taken.counts, record.remote_id
         snapshot = known.get(id_) or Snapshot.unknown(id_)
-        email = _address(record)
+        email = self.addresses[id_]
         if record.email and not email:
             counts[UNFIT] += 1
             self._note(UNFIT, id_, "its address is no e-mail address")
@@ -369,7 +372,7 @@ class _Taking:
             snapshot, record = row.snapshot, row.record
             if not snapshot.contact_id:
                 continue
-            if not row.was_ours:
+            if not row.was_ours and snapshot.segments:
                 # What was learned before anybody knew whose it is.
                 before = cast("dict[str, Membership]", snapshot.segments)
                 record = replace(record, segments={**before, **record.segments})
@@ -406,11 +409,11 @@ class _Taking:
     def _show(self, row: _Row) -> None:
         """Keep what the service shows; another way of writing the same is the same."""
         snapshot, record, same = row.snapshot, row.record, self.terms.same
-        values = dict(snapshot.values)
-        for name, text in record.fields.items():
-            old = values.get(name)
-            if old is None or (old != text and not same(name, old, text)):
-                values[name] = text
+        values = {**record.fields}
+        for name, old in snapshot.values.items():
+            text = values.get(name)
+            if text is None or (old != text and same(name, old, text)):
+                values[name] = old
         snapshot.values = values
         if snapshot.written is not None:
             agreed = {n: values[n] for n in row.agreed if n in snapshot.written}
@@ -459,8 +462,12 @@ class _Taking:
 
 def _address(record: RemoteContact) -> str:
     """Return the address of a row as ours are written, "" when it is none."""
+    email = record.email
+    if not email:
+        return ""
     try:
-        return clean_email(without_control(record.email)) if record.email else ""
+        is_plain = email.isascii() and email.isprintable()
+        return clean_email(email if is_plain else without_control(email))
     except InputError:
         return ""
 

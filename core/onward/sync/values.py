@@ -8,7 +8,7 @@ from datetime import datetime
 
 from onward.contacts.fields import STANDARD_FIELDS, ContactField
 from onward.contacts.given import ContactData
-from onward.contacts.values import clean_text, parse_value
+from onward.contacts.values import MAX_TEXT, clean_text, parse_value
 from onward.contract import RemoteField
 from onward.errors import InputError
 from onward.fieldmap import FieldMap
@@ -26,6 +26,7 @@ class Line:
 
     Args:
         send: what of ours is sent, to tell whether ours changed since.
+        is_plain: ours is one of the standard fields, which are text.
     """
 
     remote: str
@@ -35,6 +36,7 @@ class Line:
     date_format: str
     separator: str
     send: Convert
+    is_plain: bool
 
     def parse(self, text: str) -> object:
         """Return a remote text as it is stored here; None when it is blank.
@@ -42,7 +44,7 @@ class Line:
         Raises:
             InputError: it is no value of our field.
         """
-        if self.ours.name in STANDARD_FIELDS:
+        if self.is_plain:
             return clean_text(text) or None
         given: object = text
         if self.date_format and self.ours.type == "date" and text.strip():
@@ -72,6 +74,7 @@ class PullMap:
 
     Args:
         lines: by the remote name in lower case: who lower-cases is not known.
+        exact: the same by the name as the map has it, which rows nearly always have.
         email: remote field of the address, if a plain look-up fills it.
         wanted: remote names, in lower case, that are pulled into contacts that
             exist; the others only into those a pull makes.
@@ -79,6 +82,7 @@ class PullMap:
     """
 
     lines: Mapping[str, Line]
+    exact: Mapping[str, Line]
     email: str
     wanted: frozenset[str]
     version: str
@@ -114,7 +118,12 @@ class PullMap:
         wanted = frozenset(
             name for name, line in lines.items() if line.direction != "push"
         )
-        return cls(lines, email_field if plain else "", wanted, read.version)
+        exact = {line.remote: line for line in lines.values()}
+        return cls(lines, exact, email_field if plain else "", wanted, read.version)
+
+    def line(self, name: str) -> Line | None:
+        """Return the line of a remote field, however it is spelled."""
+        return self.exact.get(name) or self.lines.get(name.lower())
 
 
 def _line(
@@ -129,6 +138,7 @@ def _line(
         entry.date_format,
         entry.separator,
         converter(remote, entry.separator, entry.date_format),
+        ours.name in STANDARD_FIELDS,
     )
 
 
@@ -153,10 +163,23 @@ class Choice:
 
 def for_new(pull: PullMap, shown: Mapping[str, str]) -> Choice:
     """Return what a contact begins with that a pull makes: everything mapped."""
-    choice = Choice(ContactData())
+    # Spelled out: calling the five factories takes longer than the fields do.
+    choice = Choice(ContactData("", {}, {}, [], [], None, {}, "", ""))
+    fields, taken, exact = choice.data.fields, choice.taken, pull.exact
     for name, text in shown.items():
-        line = pull.lines.get(name.lower())
-        if line is not None and text and not text.isspace():
+        if not text or (line := exact.get(name) or pull.line(name)) is None:
+            continue
+        # Nearly all there is: nothing to be cleaned but the ends.
+        if (
+            line.is_plain
+            and text.isascii()
+            and text.isprintable()
+            and len(text) < MAX_TEXT
+        ):
+            if plain := text.strip():
+                fields[line.ours.name] = plain
+                taken.append(line.remote)
+        elif not text.isspace():
             _take(choice, line, text)
     return choice
 
@@ -176,7 +199,7 @@ def for_known(
     """
     choice = Choice(ContactData())
     for name, text in shown.items():
-        line = pull.lines.get(name.lower())
+        line = pull.line(name)
         if line is None or line.direction == "push" or not text or text.isspace():
             continue
         if _is_theirs(line, text, base.get(name), ours.get(line.ours.name), same):
@@ -213,7 +236,7 @@ def _take(choice: Choice, line: Line, text: str) -> None:
     if value is None:
         return
     choice.taken.append(line.remote)
-    if line.ours.name in STANDARD_FIELDS:
+    if line.is_plain:
         choice.data.fields[line.ours.name] = str(value)
     else:
         choice.data.custom[line.ours.name] = value
