@@ -21,6 +21,7 @@ from benchmarks import (
     latency,
     peers,
     pruning,
+    pull,
     startup,
     workers,
 )
@@ -91,6 +92,14 @@ def _backfill(options: argparse.Namespace) -> Iterator[Section]:
     yield backfill.measure_killed()
 
 
+def _pull(options: argparse.Namespace) -> Iterator[Section]:
+    contacts = pull.CONTACTS // options.divide
+    yield pull.measure(contacts, options.runs)
+    with Postgres() as server:
+        yield pull.measure(contacts, options.runs, server)
+    yield pull.measure_memory([contacts // 5, contacts])
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "calls": _calls,
     "delivery": _delivery,
@@ -104,6 +113,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Section]]] = {
     "peers": _peers,
     "workers": _workers,
     "backfill": _backfill,
+    "pull": _pull,
 }
 
 

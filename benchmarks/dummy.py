@@ -10,6 +10,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -65,15 +66,16 @@ BODIES = {
 PLAIN = b'{"ok": true}'
 
 
-def _answer(body: bytes) -> bytes:
+def whole_answer(body: bytes) -> bytes:
+    """Return an answer with its head."""
     return (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     )
 
 
-ANSWERS = {key: _answer(body) for key, body in BODIES.items()}
-OTHER = _answer(PLAIN)
+ANSWERS = {key: whole_answer(body) for key, body in BODIES.items()}
+OTHER = whole_answer(PLAIN)
 
 
 class Connection(asyncio.Protocol):
@@ -110,22 +112,28 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, request: bytes) -> None:
         method, _, rest = request.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        answer = ANSWERS.get((method, path.rpartition(b"/")[2]), OTHER)
-        delay = path.split(b"/")[1]
+        target = rest.partition(b" ")[0]
+        answer = self.answer_to(method, target)
+        delay = target.split(b"/")[1]
         if delay.isdigit() and int(delay):
             self._loop.call_later(int(delay) / 1000, self._write, answer)
         else:
             self._write(answer)
+
+    def answer_to(self, method: bytes, target: bytes) -> bytes:
+        """Return a whole answer, head and body."""
+        path = target.partition(b"?")[0]
+        return ANSWERS.get((method, path.rpartition(b"/")[2]), OTHER)
 
     def _write(self, answer: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(answer)
 
 
-async def _serve() -> None:
+async def serve(connection: Callable[[], Connection]) -> None:
+    """Answer until the parent is gone; print the port first."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", 0)
+    server = await loop.create_server(connection, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     # The parent holds the other end; when it goes, whatever the reason, so do we.
     await loop.run_in_executor(None, sys.stdin.read)
@@ -133,12 +141,20 @@ async def _serve() -> None:
 
 
 class Dummy:
-    """The server in a process of its own, for the time of a block."""
+    """The server in a process of its own, for the time of a block.
+
+    Args:
+        module: of it, if it is another one.
+        words: its arguments.
+    """
+
+    def __init__(self, module: str = "benchmarks.dummy", *words: str) -> None:
+        self._command = [sys.executable, "-m", module, *words]
 
     def __enter__(self) -> Self:
         """Start it."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.dummy"],
+        self._process = subprocess.Popen(  # noqa: S603  # ours
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -162,4 +178,4 @@ class Dummy:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(serve(Connection))
