@@ -19,6 +19,7 @@ from onward.cli.printing import (
 )
 from onward.cli.stopping import ending_well
 from onward.errors import InputError
+from onward.plain import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -234,7 +235,7 @@ class _Bar:
 
         self.name = name
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Elapsed(),
@@ -248,7 +249,8 @@ class _Bar:
         if progress.stage != self.stage:
             self.stage = progress.stage
             self.bar.remove_task(self.task)
-            self.task = self.bar.add_task(f"{self.name}: {self.stage}", total=None)
+            called = one_line(f"{self.name}: {self.stage}")
+            self.task = self.bar.add_task(called, total=None)
         total = progress.total or None
         self.bar.update(self.task, completed=progress.done, total=total)
 

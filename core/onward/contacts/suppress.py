@@ -73,6 +73,15 @@ _OF_ADDRESSES = ForEach(
         among(suppressions.c.address_hash, "hashes")
     )
 )
+_LIFTED = (
+    select(suppressions.c.segment)
+    .where(
+        suppressions.c.scope == "segment",
+        suppressions.c.identity == bindparam("account"),
+        suppressions.c.lifted_at.is_not(None),
+    )
+    .distinct()
+)
 _LIFT = (
     update(suppressions)
     .where(suppressions.c.id.in_(bindparam("rows", expanding=True)))
@@ -243,6 +252,11 @@ def find_suppressions(
         for contact_id in concerned:
             found.setdefault(contact_id, []).append(stop)
     return found
+
+
+def lifted_segments(connection: Connection, identity: str) -> list[str]:
+    """Return the remote segments of an account where a consent answered an opt-out."""
+    return list(connection.execute(_LIFTED, {"account": identity}).scalars())
 
 
 def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:

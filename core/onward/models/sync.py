@@ -89,7 +89,8 @@ class Hint(SQLModel, table=True):
     """Somebody in a service to be read again: a webhook said so, or they are missing.
 
     What a hint says of them is never believed. `segments`: remote segments whose
-    membership is read as well.
+    membership is read as well. `run_id`: of the pull whose pages lacked them, which
+    alone reads them; 0 = somebody pointed at them.
     """
 
     __tablename__ = "hint"  # pyright: ignore[reportAssignmentType]
@@ -98,6 +99,7 @@ class Hint(SQLModel, table=True):
     connection_id: int = Field(primary_key=True, sa_type=BigId)
     remote_id: str = Field(primary_key=True)
     segments: list[str] = Field(default_factory=list, sa_type=JSON)
+    run_id: int = Field(default=0, sa_type=BigId)
     tries: int = 0
     due_at: datetime = moment()
     created_at: datetime = moment()

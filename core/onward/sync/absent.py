@@ -41,7 +41,8 @@ def _ask(work: Work) -> None:
     run, state = work.run, work.state
     with work.runtime.database.read() as transaction:
         count = count_missing(transaction, run)
-    check_missing(run, count, state.pull.limit, work.ready.terms.place.title)
+    if work.can_fetch:  # else nothing is concluded anyway
+        check_missing(run, count, state.pull.limit, work.ready.terms.place.title)
 
     def ask(transaction: Transaction) -> None:
         now = work.runtime.clock()

@@ -40,6 +40,11 @@ class Ahead:
         """Let the request that is on its way end, and ask for nothing more."""
         self._pool.shutdown(wait=True)
 
+    @property
+    def is_reading(self) -> bool:
+        """Tell whether a page was asked for that nobody took yet."""
+        return self._next is not None
+
     def prepare(self) -> None:
         """Begin to read the next page, if nobody does."""
         if self._next is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from sqlalchemy import Connection as Transaction
+from sqlalchemy.exc import SQLAlchemyError
 
 from onward.connections.state import State, read_all
 from onward.errors import PluginError
@@ -19,18 +21,24 @@ from onward.sync.opening import why_not
 from onward.sync.plan import (
     FIRST,
     SCHEDULED,
+    SETTINGS,
     Plan,
     ask_for_pull,
     move_plan,
+    read_plan,
     read_plans,
     without_plan,
 )
 from onward.sync.run import Manner, Synced, read_hinted, sync
+from onward.sync.stopped import AGAIN
+
+# What makes a pull due without that anybody asked for it.
+BY_ITSELF = (FIRST, SCHEDULED, SETTINGS)
 
 log = logging.getLogger("onward.sync")
 
-# So long one may go on while others are due.
-TURN_S = 20.0
+# So long one may go on: others, and who was pointed at, wait for their turn.
+TURN_S, ALONE_S = 20.0, 60.0
 
 
 def pull_due(
@@ -48,25 +56,49 @@ def pull_due(
         due = _due(runtime, states, read_plans(transaction), now)
         hinted = hinted_connections(transaction, now)
     done: list[Synced] = []
+    failures: list[Exception] = []
     for of in due:
         if stopping():
             return done
-        done.append(_one(runtime, states[of], stopping, alone=len(due) == 1))
+        try:
+            done.append(_one(runtime, states[of], stopping, alone=len(due) == 1))
+        except Exception as error:  # one connection must not stop the others
+            log.exception("%s: the pull failed", states[of].name)
+            failures.append(error)
+            _put_off(runtime, of)
     for of in hinted:
         state = states.get(of)
         if stopping() or state is None or why_not(runtime, state, now) is not None:
             continue
         read_hinted(runtime, of, Manner(stopping=stopping))
+    if failures and not done:
+        raise failures[0]
     return done
+
+
+def _put_off(runtime: Runtime, connection_id: int) -> None:
+    """Let a connection whose pull breaks wait, so that others come first."""
+
+    def work(transaction: Transaction) -> None:
+        plan = read_plan(transaction, connection_id)
+        if plan is not None:
+            again = runtime.clock() + AGAIN[min(plan.tries, len(AGAIN) - 1)]
+            tries, schedule = plan.tries + 1, plan.schedule
+            move_plan(
+                transaction, plan, again, plan.why, schedule=schedule, tries=tries
+            )
+
+    with suppress(SQLAlchemyError):  # the database may be what is away
+        runtime.database.run(work)
 
 
 def _one(
     runtime: Runtime, state: State, stopping: Callable[[], bool], *, alone: bool
 ) -> Synced:
-    until = time.monotonic() + TURN_S
+    until = time.monotonic() + (ALONE_S if alone else TURN_S)
 
     def over() -> bool:
-        return stopping() or (not alone and time.monotonic() > until)
+        return stopping() or time.monotonic() > until
 
     synced = sync(runtime, state.id, manner=Manner(stopping=over))
     if synced.stopped in ("failed", "paused"):
@@ -102,7 +134,9 @@ def _keep_plans(transaction: Transaction, runtime: Runtime) -> None:
         if state is None:
             continue
         schedule = schedule_of(runtime, state, plan)
-        if plan.schedule and plan.schedule != schedule and plan.why == SCHEDULED:
+        if state.pull.every is None and plan.due_at and plan.why in BY_ITSELF:
+            move_plan(transaction, plan, None, SCHEDULED, schedule=schedule)
+        elif plan.schedule and plan.schedule != schedule and plan.why == SCHEDULED:
             due_at = next_due(runtime, state, plan)
             is_missed = plan.due_at is not None and plan.due_at <= now
             if is_missed and due_at is not None:

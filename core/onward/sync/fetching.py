@@ -22,6 +22,7 @@ from onward.sync.finish import next_due
 from onward.sync.hints import Pointed, drop_hints, return_hints, take_hints
 from onward.sync.plan import note_place
 from onward.sync.runs import Run
+from onward.sync.taking import Taken
 from onward.sync.work import Work
 
 rows = table(RemoteContactRow)
@@ -61,7 +62,8 @@ def read_hints(work: Work) -> Stop | None:
         if stop is not None:
             return stop
         now = work.runtime.clock()
-        some = work.keep(partial(take_hints, connection_id=of, now=now))
+        take = partial(take_hints, connection_id=of, now=now, run_id=work.run.id)
+        some = work.keep(take)
         if some is None:
             return None
         shown, failure = _gather(work, some.keys)
@@ -77,7 +79,7 @@ def read_hints(work: Work) -> Stop | None:
         work.keep(partial(drop_hints, connection_id=of, some=some))
 
 
-def _read(read: Pointed, transaction: Transaction, run: Run) -> None:
+def _read(read: Pointed, transaction: Transaction, run: Run, taken: Taken) -> None:
     run.counts["fetched"] += len(read.keys)
     drop_hints(transaction, run.connection_id, read)
 
@@ -116,7 +118,12 @@ def fetch_rest(work: Work) -> Stop | None:
 
 
 def _fetched(
-    work: Work, ids: Sequence[str], count: int, transaction: Transaction, run: Run
+    work: Work,
+    ids: Sequence[str],
+    count: int,
+    transaction: Transaction,
+    run: Run,
+    taken: Taken,
 ) -> None:
     """Note that they were asked for, shown or not, and where to go on."""
     run.counts["fetched"] += count

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as Transaction
@@ -30,7 +29,7 @@ from onward.sync.plan import (
     note_offered,
     read_plan,
 )
-from onward.sync.runs import DONE, FAILED, Run, end_run, save_run
+from onward.sync.runs import DONE, FAILED, HOPELESS, Run, end_run, save_run
 from onward.sync.schedule import next_run, sentence
 
 log = logging.getLogger("onward.sync")
@@ -38,8 +37,8 @@ log = logging.getLogger("onward.sync")
 rows = table(RemoteContactRow)
 suppressions = table(Suppression)
 
-# A pull that gets nowhere for so long is given up; the next begins at the start.
-HOPELESS = timedelta(days=2)
+# A pull that got nowhere so often is given up; the next begins at the start.
+MOST_TRIES = 10
 # So many failed tries are somebody's business.
 ALERT_AFTER = 3
 
@@ -111,19 +110,24 @@ def finish(
 def spot_check(
     transaction: Transaction, ready: Ready, run: Run
 ) -> list[dict[str, Any]]:
-    """Return the chosen rows, what the service showed and what is here side by side."""
-    shown: dict[str, Mapping[str, str]] = {one[1]: one[2] for one in run.sample}
-    known = remote.by_ids(transaction, run.connection_id, shown)
+    """Return the chosen rows, what the service showed and what is here side by side.
+
+    Those of nobody (any more), as of somebody erased meanwhile, are left out.
+    """
+    chosen: list[str] = [one[1] for one in run.sample]
+    known = remote.by_ids(transaction, run.connection_id, chosen)
     who = {one.contact_id for one in known.values()} - {0}
     facts = load_facts(transaction, sorted(who), lists=False)
     lines = ready.terms.pull.lines
     checked: list[dict[str, Any]] = []
-    for remote_id, fields in shown.items():
+    for remote_id in chosen:
         snapshot = known.get(remote_id)
-        ours = facts.get(snapshot.contact_id, {}) if snapshot else {}
-        there = {"email": fields.get("email", "")}
+        ours = facts.get(snapshot.contact_id) if snapshot is not None else None
+        if snapshot is None or ours is None:
+            continue
+        there = {"email": snapshot.email}
         here = {"email": ours.get("email") or ""}
-        for name, value in fields.items():
+        for name, value in snapshot.values.items():
             line = lines.get(name.lower())
             if line is not None and (value or ours.get(line.ours.name)):
                 there[name] = value
@@ -131,7 +135,7 @@ def spot_check(
         checked.append(
             {
                 "remote_id": remote_id,
-                "contact_id": snapshot.contact_id if snapshot else 0,
+                "contact_id": snapshot.contact_id,
                 "remote": there,
                 "local": here,
             }
@@ -203,10 +207,16 @@ def postpone(
                 code=failure.code,
                 reason=failure.why,
             )
-        if now - run.started_at > HOPELESS:
-            end_run(transaction, run, FAILED, now, failure.code, failure.why)
-            coming = next_due(runtime, state, plan)
-            move_plan(transaction, plan, coming, why, schedule=schedule, tries=tries)
+        if tries > MOST_TRIES:
+            end_run(transaction, run, FAILED, now, HOPELESS, failure.why)
+            move_plan(
+                transaction,
+                plan,
+                next_due(runtime, state, plan),
+                why,
+                schedule=schedule,
+                full=run.full,
+            )
             return
     if not run.is_over:
         save_run(transaction, run, now)

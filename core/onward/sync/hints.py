@@ -23,13 +23,21 @@ MOST_TRIES = 7
 
 _DUE = (
     select(hints)
-    .where(hints.c.connection_id == bindparam("of"), hints.c.due_at <= bindparam("now"))
+    .where(
+        hints.c.connection_id == bindparam("of"),
+        hints.c.due_at <= bindparam("now"),
+        # Whom a page lacked reads that pull alone, by its share-of-change limit.
+        hints.c.run_id == bindparam("run"),
+    )
     .order_by(hints.c.due_at, hints.c.remote_id)
     .limit(BATCH)
 )
 _WHO = (
     select(hints.c.connection_id)
-    .where(hints.c.due_at <= bindparam("now", type_=hints.c.due_at.type))
+    .where(
+        hints.c.due_at <= bindparam("now", type_=hints.c.due_at.type),
+        hints.c.run_id == 0,
+    )
     .distinct()
 )
 _OURS = (hints.c.connection_id == bindparam("of"),)
@@ -72,10 +80,14 @@ class Pointed:
 
 
 def take_hints(
-    transaction: Transaction, connection_id: int, now: datetime
+    transaction: Transaction, connection_id: int, now: datetime, run_id: int
 ) -> Pointed | None:
-    """Take some that are due; None when none is."""
-    given = {"of": connection_id, "now": now}
+    """Take some that are due; None when none is.
+
+    Args:
+        run_id: of the pull whose pages lacked them; 0 = those somebody pointed at.
+    """
+    given = {"of": connection_id, "now": now, "run": run_id}
     found = transaction.execute(_DUE, given).all()
     if not found:
         return None

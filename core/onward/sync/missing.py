@@ -46,8 +46,8 @@ _GONE = (
 )
 _COUNT = "SELECT count(*) " + _FROM + _GONE
 _ASK = (
-    "INSERT INTO hint (connection_id, remote_id, segments, tries, due_at, created_at)"
-    " SELECT r.connection_id, r.remote_id, '[]', 0, :now, :now "
+    "INSERT INTO hint (connection_id, remote_id, segments, run_id, tries, due_at,"
+    " created_at) SELECT r.connection_id, r.remote_id, '[]', :run, 0, :now, :now "
     + _FROM
     + _GONE
     + " ON CONFLICT DO NOTHING"

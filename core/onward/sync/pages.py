@@ -10,11 +10,13 @@ from typing import Any, cast
 
 from sqlalchemy import Connection as Transaction
 
+from onward.contacts.suppress import lifted_segments
 from onward.contract import Page, RemoteContact, RemoteSegment
 from onward.delivery.stops import Stop
 from onward.sync.ahead import Ahead
 from onward.sync.report import fetch_lines
 from onward.sync.runs import MISSING, Run, add_page
+from onward.sync.taking import Taken
 from onward.sync.work import Work
 
 log = logging.getLogger("onward.sync")
@@ -31,7 +33,8 @@ def read_pages(work: Work) -> Stop | None:
     may_stop = True
     with Ahead(cast("Callable[[], Iterable[Page]]", pull)) as pages:
         while True:
-            stop = work.wait() if may_stop else None
+            # A page that was asked for already is stored.
+            stop = work.wait() if may_stop and not pages.is_reading else None
             if stop is not None:
                 return stop
             page = pages.take()
@@ -51,9 +54,12 @@ def _segments_pushed_to(work: Work) -> list[RemoteSegment]:
     """Return the remote segments whose members matter."""
     state, config = work.state, work.runtime.config
     names = work.ready.terms.place.segments
+    lifted = partial(lifted_segments, identity=state.identity)
+    with work.runtime.database.read() as transaction:
+        # Where a consent answered an opt-out, the next one must be seen as a new one.
+        wished = {state.segment_id, *lifted(transaction)}
     targets = [to for rule in config.rules for to in rule.push_to]
     targets += [to for one in config.point_triggers for to in one.push_to]
-    wished = {state.segment_id}
     for to in targets:
         if to.connection == state.name and to.segment:
             wished |= {id_ for id_, name in names.items() if to.segment in (id_, name)}
@@ -63,7 +69,7 @@ def _segments_pushed_to(work: Work) -> list[RemoteSegment]:
 def _store(work: Work, page: Page) -> None:
     lacked = work.run.counts["lacking"]
 
-    def also(transaction: Transaction, run: Run) -> None:
+    def also(transaction: Transaction, run: Run, taken: Taken) -> None:
         if page.lists_everybody or page.members_of:
             ids = [one.remote_id for one in page.contacts]
             add_page(transaction, run, ids, page.members_of)
@@ -102,11 +108,11 @@ def sampled(run: Run, shown: Sequence[RemoteContact]) -> list[Any]:
     there = {one[1] for one in sample}
     start = zlib.crc32(str(run.seed).encode())
     fresh = [
-        [rank, one.remote_id, {**one.fields, "email": one.email}]
+        [rank, one.remote_id]
         for one in shown
         if (rank := zlib.crc32(one.remote_id.encode(), start)) < highest
         and one.remote_id not in there
     ]
     if not fresh:
         return sample
-    return sorted([*sample, *fresh], key=lambda one: one[:2])[:SAMPLE]
+    return sorted([*sample, *fresh])[:SAMPLE]

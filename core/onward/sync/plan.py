@@ -52,7 +52,14 @@ _WITHOUT = (
 )
 _MOVE = (
     update(plans)
-    .where(plans.c.connection_id == bindparam("of"))
+    # Somebody who asked for a pull meanwhile is not forgotten.
+    .where(
+        plans.c.connection_id == bindparam("of"),
+        plans.c.why == bindparam("seen_why"),
+        plans.c.due_at.is_not_distinct_from(
+            bindparam("seen_at", type_=plans.c.due_at.type)
+        ),
+    )
     .values(
         due_at=bindparam("at"),
         why=bindparam("because"),
@@ -146,9 +153,10 @@ def move_plan(
     tries: int = 0,
     full: bool = False,
 ) -> None:
-    """Say when it is pulled next.
+    """Say when it is pulled next, unless somebody asked for it since.
 
     Args:
+        plan: as it was read.
         due_at: None = only when somebody asks.
         schedule: in words, by which `due_at` was computed.
     """
@@ -161,6 +169,8 @@ def move_plan(
             "by": schedule,
             "failed": tries,
             "whole": full,
+            "seen_why": plan.why,
+            "seen_at": plan.due_at,
         },
     )
 

@@ -24,25 +24,32 @@ from onward.sync.pages import read_pages
 from onward.sync.plan import BY_HAND, FIRST, Plan, read_plan
 from onward.sync.runs import (
     ASKS,
+    BEGUN_ANEW,
     CANCELLED,
+    DONE,
     FETCH,
+    HOPELESS,
     MISSING,
     PULL,
     RUNNING,
     Run,
     begin_run,
     end_run,
+    last_runs,
     no_run,
     open_run,
     save_run,
 )
 from onward.sync.stopped import Stopped, Synced
+from onward.sync.taking import ALTERED, STOPPED
 from onward.sync.work import Manner, Progress, Work
 
 __all__ = ["Manner", "Progress", "Synced", "read_hinted", "sync"]
 
 log = logging.getLogger("onward.sync")
 
+# How a pull ended that did not come to its end, of the same account.
+UNFINISHED = (BEGUN_ANEW, HOPELESS)
 _STAGES: Mapping[str, Callable[[Work], Stop | None]] = {
     PULL: read_pages,
     MISSING: look_for_missing,
@@ -161,9 +168,10 @@ def _begin(
     run = open_run(transaction, of)
     if run is not None and (full > run.full or (run.state == ASKS and not accept)):
         why = "another pull was begun"
-        end_run(transaction, run, CANCELLED, now, "begun_anew", why)
+        end_run(transaction, run, CANCELLED, now, BEGUN_ANEW, why)
         run = None
     if run is None:
+        before = last_runs(transaction, of, 1)
         run = begin_run(
             transaction,
             of,
@@ -172,6 +180,13 @@ def _begin(
             full=full or plan.full,
             known=count_known(transaction, of),
         )
+        if before and before[0].state != DONE and before[0].code in UNFINISHED:
+            # What it took over counts on: a limit that began anew each day would let
+            # everybody through, some at a time.
+            for name in (STOPPED, ALTERED):
+                run.counts[name] = before[0].counts[name]
+            run.counts["known"] = max(run.counts["known"], before[0].counts["known"])
+            save_run(transaction, run, now)
     if accept:
         run.accepted, run.state = True, RUNNING
         run.code = run.reason = ""
@@ -182,30 +197,41 @@ def _begin(
 def _go_on(
     runtime: Runtime, state: State, held: Held, plan: Plan, run: Run, manner: Manner
 ) -> Synced:
+    begun = _stored(run)
     ready = make_ready(runtime, state, held.renew, full=run.full)
     if isinstance(ready, Stop):
         return Stopped(runtime, state, held, plan, run).obey(ready)
+    with runtime.database.read() as transaction:
+        # It was verified, perhaps, and a pull asked for: this one is it.
+        plan = read_plan(transaction, state.id) or plan
     work = Work.of(runtime, held, plan, run, ready, manner)
     try:
         while (stage := _STAGES.get(work.run.stage)) is not None:
             before = work.run.stage
             stop = stage(work)
             if stop is not None:
-                return _stopped(work).obey(stop)
+                return _stopped(work, begun).obey(stop)
             if work.run.stage == before:
                 break
     except (Fenced, SQLAlchemyError):
         raise
     except Asks as error:
-        return _stopped(work).ask(error.message)
+        return _stopped(work, begun).ask(error.message)
     except Exception as error:  # of the service, or foreign code
         redactor = ready.opened.redactor
-        return _stopped(work).obey(stop_for(error, state.integration, redactor))
+        stop = stop_for(error, state.integration, redactor)
+        return _stopped(work, begun).obey(stop)
     return _finish(work)
 
 
-def _stopped(work: Work) -> Stopped:
-    return Stopped(work.runtime, work.state, work.held, work.plan, work.run)
+def _stored(run: Run) -> tuple[int, int]:
+    """Return what tells whether a pull came any further."""
+    return run.pages, run.counts["fetched"]
+
+
+def _stopped(work: Work, begun: tuple[int, int]) -> Stopped:
+    progressed = _stored(work.run) != begun
+    return Stopped(work.runtime, work.state, work.held, work.plan, work.run, progressed)
 
 
 def _finish(work: Work) -> Synced:

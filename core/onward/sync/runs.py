@@ -12,13 +12,17 @@ from typing import Any
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, delete, insert, select, text, update
 
-from onward.models import SyncPage, SyncRun, table
+from onward.errors import Fenced
+from onward.models import Hint, SyncPage, SyncRun, table
 
 runs = table(SyncRun)
 pages = table(SyncPage)
+hints = table(Hint)
 
 RUNNING, ASKS, DONE, FAILED = "running", "asks", "done", "failed"
 CANCELLED = "cancelled"
+BEGUN_ANEW, HOPELESS = "begun_anew", "hopeless"
+"""Why a pull was ended before its end, though nothing of it was wrong to keep."""
 PULL, MISSING, FETCH = "pull", "missing", "fetch"
 """The stages of a run, in their order."""
 NOTES = 100  # kept of a run; all are counted
@@ -35,7 +39,8 @@ _LAST = (
 _BEGIN = insert(runs).returning(runs.c.id)
 _SAVE = (
     update(runs)
-    .where(runs.c.id == bindparam("run"))
+    # One that was cancelled meanwhile does not come back.
+    .where(runs.c.id == bindparam("run"), _IS_OPEN)
     .values(
         state=bindparam("now_is"),
         stage=bindparam("at_stage"),
@@ -52,6 +57,9 @@ _SAVE = (
     )
 )
 _PAGE = insert(pages)
+_FORGET_MISSING = delete(hints).where(
+    hints.c.connection_id == bindparam("of"), hints.c.run_id == bindparam("run")
+)
 _FORGET = delete(pages).where(pages.c.run_id == bindparam("run"))
 
 
@@ -61,7 +69,8 @@ class Run:
 
     Args:
         cursor: the integration's own, of the last page that was stored.
-        sample: [rank, remote id, what was shown] of rows chosen by `seed`.
+        sample: [rank, remote id] of rows chosen by `seed`; what they are is looked up
+            at the end, so that nobody's data waits here.
         notes: [kind, remote id, sentence].
     """
 
@@ -176,9 +185,13 @@ def no_run(connection_id: int, now: datetime) -> Run:
 
 
 def save_run(transaction: Transaction, run: Run, now: datetime) -> None:
-    """Write down where a pull stands."""
+    """Write down where a pull stands.
+
+    Raises:
+        Fenced: somebody ended it meanwhile.
+    """
     run.updated_at = now
-    transaction.execute(
+    saved = transaction.execute(
         _SAVE,
         {
             "run": run.id,
@@ -196,6 +209,14 @@ def save_run(transaction: Transaction, run: Run, now: datetime) -> None:
             "end": run.finished_at,
         },
     )
+    if saved.rowcount != 1:
+        raise Fenced
+
+
+def forget_missing(transaction: Transaction, run: Run) -> None:
+    """Let nobody be read by themselves any more because a page lacked them."""
+    given = {"of": run.connection_id, "run": run.id}
+    transaction.execute(_FORGET_MISSING, given)
 
 
 def end_run(
@@ -210,6 +231,7 @@ def end_run(
     run.state, run.code, run.reason, run.finished_at = state, code, reason, now
     save_run(transaction, run, now)
     transaction.execute(_FORGET, {"run": run.id})
+    forget_missing(transaction, run)
 
 
 def add_page(
@@ -220,7 +242,8 @@ def add_page(
         "run_id": run.id,
         "number": run.pages,
         "members_of": members_of,
-        "ids": list(ids),
+        # PostgreSQL cannot unpack a text with a NUL in it.
+        "ids": [id_ for id_ in ids if id_.isprintable()],
     }
     transaction.execute(_PAGE, row)
 

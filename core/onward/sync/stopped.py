@@ -20,7 +20,8 @@ from onward.logs.addresses import without_addresses
 from onward.runtime import Runtime
 from onward.sync.finish import asks, postpone
 from onward.sync.plan import Plan
-from onward.sync.runs import ASKS, Run, save_run
+from onward.sync.runs import ASKS, Run, forget_missing, save_run
+from onward.sync.work import check_account
 
 log = logging.getLogger("onward.sync")
 
@@ -57,16 +58,22 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A pull that stopped, and whose it is."""
+    """A pull that stopped, and whose it is.
+
+    Args:
+        progressed: something was stored since this call began.
+    """
 
     runtime: Runtime
     state: State
     held: Held
     plan: Plan
     run: Run
+    progressed: bool = False
 
     def _keep(self, transaction: Transaction) -> None:
         self.held.check(transaction)
+        check_account(transaction, self.state)
 
     def ask(self, why: str) -> Synced:
         """Let a person decide; nothing more is taken over until then."""
@@ -75,6 +82,9 @@ class Stopped:
         def work(transaction: Transaction) -> None:
             self._keep(transaction)
             run.state, run.code, run.reason = ASKS, "too_much_changed", why
+            # Whoever is still missing then is asked for anew.
+            run.counts["asked"] = 0
+            forget_missing(transaction, run)
             save_run(transaction, run, self.runtime.clock())
             asks(transaction, self.runtime, state, self.plan, why)
 
@@ -102,15 +112,20 @@ class Stopped:
         is_try = stop.kind in FAILED and not stop.throttled
         again_at = None if stop.after is None else now + stop.after
         if is_try:
-            after = AGAIN[min(self.plan.tries, len(AGAIN) - 1)]
+            before = 0 if self.progressed else self.plan.tries
+            after = AGAIN[min(before, len(AGAIN) - 1)]
             again_at = max(again_at or now, now + after)
 
         def work(transaction: Transaction) -> None:
             self._keep(transaction)
-            failure = stop if is_try else None
-            due = again_at or now
             postpone(
-                transaction, self.runtime, self.state, self.plan, due, self.run, failure
+                transaction,
+                self.runtime,
+                self.state,
+                replace(self.plan, tries=0) if self.progressed else self.plan,
+                again_at or now,
+                self.run,
+                stop if is_try else None,
             )
 
         self.runtime.database.run(work)

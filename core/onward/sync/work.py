@@ -10,10 +10,11 @@ from typing import TypeVar
 from sqlalchemy import Connection as Transaction
 
 from onward.api import Api, Wire
-from onward.connections.state import State
+from onward.connections.state import State, hold_identity
 from onward.contract import RemoteContact
 from onward.delivery.lease import Held
 from onward.delivery.stops import Stop
+from onward.errors import Fenced
 from onward.events.announce import announce_recorded
 from onward.failpoints import failpoint
 from onward.integrations import can
@@ -60,6 +61,17 @@ class Manner:
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_remark: Callable[[str], None] = lambda remark: None
     stopping: Callable[[], bool] = lambda: False
+
+
+def check_account(transaction: Transaction, state: State) -> None:
+    """Make sure that a connection leads where it did, until this transaction ends.
+
+    Raises:
+        Fenced: it was removed, or leads to another account: what was read of the old
+            one must not be stored.
+    """
+    if state.identity and hold_identity(transaction, state.id) != state.identity:
+        raise Fenced
 
 
 @dataclass(slots=True)
@@ -118,6 +130,7 @@ class Work:
 
         def ours(transaction: Transaction) -> Made:
             self.held.check(transaction)
+            check_account(transaction, self.state)
             return work(transaction)
 
         return self.runtime.database.run(ours)
@@ -147,14 +160,15 @@ class Work:
     def store(
         self,
         records: Sequence[RemoteContact],
-        also: Callable[[Transaction, Run], object],
+        also: Callable[[Transaction, Run, Taken], object],
         *,
         whole: bool = False,
     ) -> None:
         """Bring rows into our contacts, and note it, in one transaction.
 
         Args:
-            also: what else belongs into it; gets the run as it is then.
+            also: what else belongs into it; gets the run as it is then, and what
+                became of the rows.
             whole: each was read by itself.
 
         Raises:
@@ -171,7 +185,7 @@ class Work:
                     run.counts[name] += count
             check_limit(run, self.state.pull.limit, self.ready.terms.place.title)
             run.note(taken.notes)
-            also(transaction, run)
+            also(transaction, run, taken)
             if run.id:
                 save_run(transaction, run, now)
             return taken, run

@@ -156,6 +156,7 @@ def _row(
         "connection_id": connection_id,
         "remote_id": remote_id,
         "segments": sorted(segments)[:MOST_SEGMENTS],
+        "run_id": 0,
         "tries": 0,
         "due_at": now,
         "created_at": now,

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("connection_id", BIG, nullable=False),
         sa.Column("remote_id", sa.String(), nullable=False),
         sa.Column("segments", sa.JSON(), nullable=False),
+        sa.Column("run_id", BIG, nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("due_at", MOMENT, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
