@@ -56,6 +56,17 @@ class Ahead:
         reading, self._next = self._next, None
         return reading.result() if reading is not None else None
 
+    def is_over(self) -> bool:
+        """Wait for the next page and keep it; tell whether there is none.
+
+        What reading raises, `take` raises.
+        """
+        self.prepare()
+        reading = self._next
+        if reading is None or reading.exception() is not None:
+            return False
+        return reading.result() is None
+
     def _read(self) -> Page | None:
         if self._pages is None:
             self._pages = iter(self._pull())

@@ -40,13 +40,14 @@ def read_pages(work: Work) -> Stop | None:
             page = pages.take()
             if page is None:
                 break
-            # After the last page, and where nobody says where to go on, there is no
-            # place to go on from but the start.
+            # Where nobody says where to go on, there is no place to go on from but
+            # the start; after the last page there is the next stage.
             may_stop = page.cursor is not None
             if may_stop and work.wait() is None:
                 pages.prepare()
-            _store(work, page)
-    work.next_stage(MISSING)
+            _store(work, page, is_last=not may_stop and pages.is_over())
+    if work.run.stage != MISSING:
+        work.next_stage(MISSING)
     return None
 
 
@@ -66,7 +67,7 @@ def _segments_pushed_to(work: Work) -> list[RemoteSegment]:
     return [RemoteSegment(id_, names[id_]) for id_ in sorted(wished) if id_ in names]
 
 
-def _store(work: Work, page: Page) -> None:
+def _store(work: Work, page: Page, *, is_last: bool) -> None:
     lacked = work.run.counts["lacking"]
 
     def also(transaction: Transaction, run: Run, taken: Taken) -> None:
@@ -78,6 +79,8 @@ def _store(work: Work, page: Page) -> None:
         _look_at(work, run, page)
         run.pages += 1
         run.cursor = page.cursor
+        if is_last:
+            run.stage = MISSING
 
     work.store(page.contacts, also)
     work.tell(page.stage, page.total or 0, len(page.contacts))
