@@ -189,7 +189,7 @@ def test_members_are_read_where_a_consent_answered_an_opt_out(
     app = connect()
     tools.sync(app)
     app.consent("ana@shop.example", how="on the phone", who="sam")
-    seen: list[set[str]] = []
+    seen: list[set[tuple[str, str]]] = []
     shelf.on["2"][ana] = "normal"
     tools.sync(app)
     seen.append(set(tools.remote(app)[str(ana)]["segments"].items()))
