@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -320,12 +321,11 @@ class Stage:
         before = len(self.simulator.requests)
         synced = self.app.sync("icontact")
         calls = len(self.simulator.requests) - before
-        counts = synced.run.counts if synced.run is not None else {}
+        counts = Counter[str]() if synced.run is None else synced.run.counts
         self.say(
-            f"  {counts.get('shown', 0)} contacts with {calls} calls: "
-            f"{counts.get('created', 0)} new here, "
-            f"{counts.get('unsubscribed', 0)} unsubscribed, "
-            f"{counts.get('do_not_contact', 0)} do not contact; the next pull is "
+            f"  {counts['shown']} contacts with {calls} calls: "
+            f"{counts['created']} new here, {counts['unsubscribed']} unsubscribed, "
+            f"{counts['do_not_contact']} do not contact; the next pull is "
             f"{synced.again_at:%Y-%m-%d %H:%M} UTC"
         )
         self._expect("the pull", synced.stopped, "done")
