@@ -116,7 +116,7 @@ def change_pull(runtime: Runtime, state: State, pull: PullConfig) -> State:
         hold_state(transaction, state)
         this = rows.c.id == state.id
         options = transaction.execute(select(rows.c.options).where(this)).scalar()
-        changed = {**(options or {}), "pull": pull.document}
+        changed: dict[str, Any] = {**(options or {}), "pull": pull.document}
         transaction.execute(update(rows).where(this).values({"options": changed}))
         fresh = read_state(transaction, state.id)
         assert fresh is not None  # noqa: S101 - it was read in this transaction
