@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +22,14 @@ contacts = table(Contact)
 
 # A remote contact in another state does not have what we last sent.
 ALIVE = frozenset({"", "normal", "pending"})
-# Noted with its suppression; and seen there again since, by reading only.
+# Nobody in these may be written to, in any service.
+STOPPED = frozenset({"opted_out", "bounced"})
+# Noted with its suppression; seen there again since, by reading only; and by a pull,
+# which shows all that was left since.
 DELETED = "deleted"
 RETURNED = "returned"
+BACK = "back"
+AGAIN = frozenset({RETURNED, BACK})
 
 # For "of this contact, in any service": the index begins with the connection.
 ANYWHERE = rows.c.connection_id.in_(select(table(ConnectionRow).c.id))
@@ -150,11 +155,35 @@ class Snapshot:
         made.is_new = True
         return made
 
+    @property
+    def looks(self) -> tuple[object, ...]:
+        """What a page of a pull shows of it."""
+        return self.email, self.status, dict(self.values)
+
+    def compare(self, before: tuple[object, ...]) -> None:
+        """Let the next page count as news, even one that was pulled before.
+
+        Args:
+            before: its `looks` before something else than a page was learned.
+        """
+        if self.looks != before:
+            self.pulled = ""
+
+    @property
+    def forgotten(self) -> Snapshot:
+        """Return it as if no opt-out of it were noted: it becomes somebody else's."""
+        return replace(self, status="", segments={})
+
     def shown(self) -> RemoteContact:
         """Return it as integrations see remote contacts."""
         segments: dict[str, Any] = self.segments
-        status = "" if self.status == RETURNED else self.status
+        status = "" if self.status in AGAIN else self.status
         return RemoteContact(self.remote_id, self.email, self.values, status, segments)
+
+
+def left(segments: Mapping[str, str]) -> dict[str, str]:
+    """Return of memberships what a deletion in the service does not end: opt-outs."""
+    return {name: how for name, how in segments.items() if how == "unsubscribed"}
 
 
 def _load(
@@ -246,23 +275,36 @@ def learn(
     fresh: list[Snapshot] = []
     for remote_id, record in latest.items():
         snapshot = known.get(remote_id) or Snapshot.unknown(remote_id)
+        before = snapshot.looks
         snapshot.email = without_control(record.email.lower()) or snapshot.email
+        # Only its own push, or a pull, notes that: until then it is asked for.
+        snapshot.unsure |= _is_new_stop(snapshot, record)
         snapshot.status = _learned_status(snapshot, record)
         snapshot.values = {**snapshot.values, **record.fields}
         _learn_segments(snapshot, record)
+        snapshot.compare(before)
         fresh.append(snapshot)
     save(connection, connection_id, fresh, now)
 
 
 def _learned_status(snapshot: Snapshot, record: RemoteContact) -> str:
-    """Return the status after reading; of ours no deletion, and the end of none."""
+    """Return the status after reading; of ours no opt-out, no deletion nor its end."""
     status = without_control(record.status) or snapshot.status
     if not snapshot.contact_id:
         return status
-    if snapshot.status in (DELETED, RETURNED):
-        is_there = record.status not in ("", DELETED)
-        return RETURNED if is_there else snapshot.status
+    if _is_new_stop(snapshot, record):
+        return snapshot.status
+    if snapshot.status in AGAIN:
+        return snapshot.status
+    if snapshot.status == DELETED:
+        return RETURNED if record.status not in ("", DELETED) else DELETED
     return snapshot.status if status == DELETED else status
+
+
+def _is_new_stop(snapshot: Snapshot, record: RemoteContact) -> bool:
+    """Tell whether a contact of ours is seen as opted out that was not known to be."""
+    is_ours = bool(snapshot.contact_id)
+    return is_ours and record.status in STOPPED and record.status != snapshot.status
 
 
 def _learn_segments(snapshot: Snapshot, record: RemoteContact) -> None:
@@ -348,10 +390,10 @@ def doubt(
         snapshot = known.get(contact_id)
         if snapshot is None:
             continue
-        snapshot.unsure = True
+        snapshot.unsure, snapshot.pulled = True, ""
         if snapshot.segments.get(segment) == "unsubscribed":
             del snapshot.segments[segment]
-        if snapshot.status in (DELETED, RETURNED):
+        if snapshot.status in (DELETED, *AGAIN):
             snapshot.status = ""
     save(connection, connection_id, known.values(), now)
 

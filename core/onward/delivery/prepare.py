@@ -430,7 +430,7 @@ def _may_join(rules: Rules, stops: Sequence[Stop], snapshot: Snapshot) -> bool:
 
     It answers what was known when it was given: the opt-out noted of this very remote
     contact, or its deletion and what came before that. Once a push showed something
-    else, the next opt-out is a new one.
+    else, or a pull that it is back, the next opt-out is a new one.
     """
     if snapshot.status in (DELETED, RETURNED):
         return _is_lifted(rules, stops, "connection")

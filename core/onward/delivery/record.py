@@ -11,8 +11,13 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, insert, update
 
 from onward import remote, signals
-from onward.connections.state import State
-from onward.contacts.suppress import add_suppression, find_survivors
+from onward.connections.state import State, read_segments
+from onward.contacts.suppress import (
+    OptOut,
+    add_suppression,
+    add_suppressions,
+    find_survivors,
+)
 from onward.contract import Outcome, OutcomeKind
 from onward.delivery import trail
 from onward.delivery.claiming import hold_rows
@@ -21,7 +26,7 @@ from onward.delivery.retry import Decision, any_luck, decide
 from onward.delivery.settling import settle
 from onward.errors import Fenced
 from onward.models import Attempt, PushState, table
-from onward.remote import DELETED, RETURNED, Snapshot
+from onward.remote import AGAIN, DELETED, Snapshot
 from onward.runtime import Runtime
 
 attempts = table(Attempt)
@@ -233,11 +238,14 @@ def _learn(
         if old is not None and old.remote_id != outcome.remote_id:
             old.contact_id = 0
             fresh.append(old)
+    brought: list[tuple[Ready, Snapshot]] = []
     # After those that let go: one may be taken over by another contact here.
     for ready, outcome in told:
         snapshot = known.get(outcome.remote_id) or Snapshot.unknown(outcome.remote_id)
         snapshot.email = snapshot.email or ready.item.email
         owner = owners[ready.row.contact_id]
+        if snapshot.contact_id != owner:
+            brought.append((ready, snapshot))
         if owner == ready.row.contact_id:
             snapshot.contact_id, snapshot.alias = owner, False
         elif snapshot.contact_id != owner:
@@ -245,7 +253,40 @@ def _learn(
             snapshot.contact_id, snapshot.alias = owner, owner in before
         _note(snapshot, ready, outcome, sent)
         fresh.append(snapshot)
+    _bring_along(transaction, sent, brought, now)
     remote.save(transaction, of, fresh, now)
+
+
+def _bring_along(
+    transaction: Transaction,
+    sent: Sent,
+    brought: Sequence[tuple[Ready, Snapshot]],
+    now: datetime,
+) -> None:
+    """Let opt-outs count that were noted before anybody knew whose they are.
+
+    A permission answered what was noted of another remote contact, if anything.
+    """
+    state = sent.state
+    left = {one.remote_id: remote.left(one.segments) for _, one in brought}
+    if not any(left.values()):
+        return
+    names = {id_: name for id_, name, _ in read_segments(transaction, state.id)}
+    optouts = [
+        OptOut(
+            ready.row.contact_id,
+            ready.item.email,
+            "segment",
+            "unsubscribed",
+            f"unsubscribed from {names.get(segment, segment)} in {state.name}",
+            state.name,
+            state.identity,
+            segment,
+        )
+        for ready, one in brought
+        for segment in left[one.remote_id]
+    ]
+    add_suppressions(transaction, optouts, now)
 
 
 def _doubt(
@@ -269,11 +310,13 @@ def _named(ready: Ready, outcome: Outcome) -> Outcome:
 
 
 def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> None:
+    snapshot.pulled = ""  # what the next pull shows may be news again
     if outcome.suppress == "connection":
         # So that a consent given later is asked about, and makes it anew.
-        snapshot.segments, snapshot.status = {}, DELETED
+        snapshot.segments = remote.left(snapshot.segments)
+        snapshot.status = DELETED
         return
-    if snapshot.status in (DELETED, RETURNED):
+    if snapshot.status in (DELETED, *AGAIN):
         snapshot.status = ""  # it was there, and the consent is used
     if outcome.kind in (OutcomeKind.DELIVERED, OutcomeKind.UNCHANGED):
         item = ready.item

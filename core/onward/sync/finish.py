@@ -16,7 +16,7 @@ from onward.connections.state import State
 from onward.contacts.facts import load_facts
 from onward.delivery.stops import Stop
 from onward.models import RemoteContactRow, Suppression, table
-from onward.remote import RETURNED
+from onward.remote import AGAIN
 from onward.runtime import Runtime
 from onward.sync.differing import STOPPED
 from onward.sync.opening import Ready
@@ -55,7 +55,7 @@ _STOPPED_HERE = (
                 suppressions.c.contact_id != 0,
             )
         ),
-        rows.c.status.in_(("normal", RETURNED)),
+        rows.c.status.in_(("normal", *sorted(AGAIN))),
         text(f"(differs / {STOPPED}) % 2 = 0"),
     )
     .values(differs=rows.c.differs + STOPPED)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from onward import remote
 from onward.connections.state import State
 from onward.contacts.suppress import OptOut, Stop
 from onward.contract import RemoteContact, Scope
-from onward.remote import DELETED, RETURNED, Snapshot
+from onward.remote import AGAIN, BACK, DELETED, Snapshot
 
 # Status of a remote contact → code and what is said of it. The codes are those that
 # a push would learn: the same thing seen twice is one suppression.
@@ -76,7 +77,7 @@ def learned(
         known = any(stop.scope == "address" and stop.code == words[0] for stop in stops)
         if not known or snapshot.status != record.status:
             found.append(place.optout(contact_id, email, "address", *words))
-    if record.status == DELETED and snapshot.status not in (DELETED, RETURNED):
+    if record.status == DELETED and snapshot.status != DELETED:
         found.append(place.optout(contact_id, email, "connection", DELETED, DELETED))
     for segment in left_segments(snapshot, record, stops, place.state.identity):
         name = place.segments.get(segment, segment)
@@ -121,12 +122,11 @@ def note(snapshot: Snapshot, record: RemoteContact) -> None:
     """Take over a row's status and memberships, its opt-outs recorded by now."""
     status = record.status
     if status == DELETED:
-        if snapshot.status != DELETED:
-            snapshot.segments = {}
+        snapshot.segments = remote.left(snapshot.segments)
         snapshot.status = DELETED
     elif status:
-        was_gone = snapshot.status in (DELETED, RETURNED)
-        snapshot.status = RETURNED if was_gone and status == "normal" else status
+        was_gone = snapshot.status in (DELETED, *AGAIN)
+        snapshot.status = BACK if was_gone and status == "normal" else status
     if record.segments:
         known = {**snapshot.segments, **record.segments}
         snapshot.segments = {
@@ -142,13 +142,13 @@ def is_stopped_here(state: State, snapshot: Snapshot, stops: Iterable[Stop]) -> 
         if stop.lifted_at is not None:
             continue
         if stop.scope == "address":
-            subscribed = snapshot.status in ("normal", RETURNED)
+            subscribed = snapshot.status in ("normal", *AGAIN)
         elif stop.identity != state.identity:
             subscribed = False
         elif stop.scope == "segment":
             subscribed = snapshot.segments.get(stop.segment) == "normal"
         else:
-            subscribed = stop.scope == "connection" and snapshot.status == RETURNED
+            subscribed = stop.scope == "connection" and snapshot.status in AGAIN
         if subscribed:
             return True
     return False

@@ -353,14 +353,14 @@ class _Taking:
             other = linked.get(row.contact_id)
             if other is None or other.remote_id == snapshot.remote_id:
                 linked[row.contact_id] = snapshot
-            elif other.is_alive:
+            elif other.status != DELETED:
                 snapshot.alias = True
                 row.clash = f"{other.remote_id} is the same contact's already"
             else:
                 # Deleted and made again there; what was noted of it stays with it.
                 other.alias = True
                 self.demoted.append(other)
-                snapshot.status = remote.RETURNED
+                snapshot.status = remote.BACK
                 linked[row.contact_id] = snapshot
 
     def _save(self, found: Sequence[_Row]) -> None:
@@ -377,11 +377,17 @@ class _Taking:
                 before = cast("dict[str, Membership]", snapshot.segments)
                 record = replace(record, segments={**before, **record.segments})
             mine = stops.get(snapshot.contact_id, ())
-            news = learned(terms.place, snapshot, record, mine, row.email)
+            # A permission answered what was noted of this contact, not of another.
+            noted = snapshot if row.was_ours else snapshot.forgotten
+            email = row.email or snapshot.email
+            news = learned(terms.place, noted, record, mine, email)
             self._count_opt_outs(news, row)
             optouts += news
+            looked = snapshot.looks
             note(snapshot, record)
             self._show(row)
+            if self.whole:
+                snapshot.compare(looked)
             if row.clash:
                 self.taken.counts[CLASHES] += 1
                 self._note(CLASHES, record.remote_id, row.clash)
