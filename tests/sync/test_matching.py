@@ -215,3 +215,22 @@ def test_what_was_pulled_is_not_pushed_back(
 
     assert app.deliveries()[-1]["state"] == "unchanged"
     assert shelf.asked == []
+
+
+def test_second_contact_there_may_go(
+    connect: Connect, shelf: Shelf, tools: type[Tools]
+) -> None:
+    """Somebody tidies up a duplicate in the service: the person stays pushable."""
+    _, second = shelf.add("ana", "bo")
+    shelf.people[second]["email"] = "ANA@shop.example"
+    app = connect()
+    tools.sync(app)
+    del shelf.people[second]
+
+    tools.sync(app)
+
+    assert tools.remote(app)[str(second)]["status"] == "deleted"
+    assert tools.stops(app) == set()
+    app.push(email="ana@shop.example", to="shelf")
+    app.deliver()
+    assert app.deliveries()[-1]["state"] == "delivered"

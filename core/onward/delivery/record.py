@@ -334,7 +334,9 @@ def _note(snapshot: Snapshot, ready: Ready, outcome: Outcome, sent: Sent) -> Non
     if sent.segment and outcome.on_segment:
         snapshot.segments[sent.segment] = ready.item.opt_in
     elif outcome.suppress == "address":
-        snapshot.status = "opted_out"
+        # As a pull would see it: the same thing is no news then.
+        is_bounce = outcome.code == "bounced"
+        snapshot.status = "bounced" if is_bounce else "opted_out"
     elif outcome.suppress == "segment" and sent.segment:
         snapshot.segments[sent.segment] = "unsubscribed"
 

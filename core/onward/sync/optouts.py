@@ -77,7 +77,9 @@ def learned(
         known = any(stop.scope == "address" and stop.code == words[0] for stop in stops)
         if not known or snapshot.status != record.status:
             found.append(place.optout(contact_id, email, "address", *words))
-    if record.status == DELETED and snapshot.status != DELETED:
+    # A second contact there of one person may go; the person stays.
+    is_gone = record.status == DELETED and snapshot.status != DELETED
+    if is_gone and not snapshot.alias:
         found.append(place.optout(contact_id, email, "connection", DELETED, DELETED))
     for segment in left_segments(snapshot, record, stops, place.state.identity):
         name = place.segments.get(segment, segment)
