@@ -117,6 +117,27 @@ def test_declared_schedule_is_changed_in_the_file(place: Place) -> None:
     assert "declared in onward.toml; change [connections.icontact] there" in refused.err
 
 
+def test_doctor_tells_of_pulls(place: Place) -> None:
+    """When the last was and the next is; one that asks is a problem with its answer."""
+    fill(place)
+    place.good("sync", "icontact")
+    fine = place.run("doctor").out
+    folder = place.sim.folder("510001", "8801")
+    for contact in list(folder.contacts.values()):
+        folder.delete_contact(contact)
+
+    asked = place.run("sync", "icontact")
+
+    assert "pull icontact: last " in fine
+    assert asked.status == 1
+    assert "12 of the 12 contacts known before are missing in iContact" in asked.err
+    assert "`onward sync icontact --accept`" in asked.err
+    told = place.run("doctor").out
+    assert "pull icontact: stopped and asks: 12 of the 12" in told
+    place.good("sync", "icontact", "--accept")
+    assert "stopped and asks" not in place.run("doctor").out
+
+
 def test_wrong_options(place: Place) -> None:
     """One sentence each."""
     for argv, words in (

@@ -20,6 +20,7 @@ from onward.doctor.alerting import check_alerts
 from onward.doctor.check import Check, problem, warning
 from onward.doctor.connected import check_connections
 from onward.doctor.machine import check_clock, check_versions
+from onward.doctor.pulled import check_pulls
 from onward.doctor.reporting import check_webhooks
 from onward.doctor.stored import check_database, check_key_file, is_made
 from onward.doctor.targets import unknown_segments
@@ -73,6 +74,7 @@ def examine(
         found += stored
         if usable:
             found += check_connections(config, database, plugins, env, clock)
+            found += check_pulls(config, database, plugins, env, clock)
             found += check_alerts(config, database)
             found += check_webhooks(config, database)
     finally:
