@@ -25,6 +25,7 @@ from onward.migrate import current_revision
 from onward.models import Attempt, Job, Lease, OutcomeRow, Push, table
 from onward.redact import MARK, Redactor
 from onward.runtime import Runtime
+from onward.sync.report import standings
 
 LAST = 50
 ANSWER_CHARACTERS = 2_000
@@ -88,6 +89,8 @@ def collect(runtime: Runtime) -> dict[str, Any]:
             "connections": [
                 _connection(runtime, one) for one in list_connections(transaction)
             ],
+            # Without rows to spot-check, which are people.
+            "pulls": [one.document for one in standings(runtime, transaction)],
             "deliveries": _deliveries(transaction),
             "last_attempts": _attempts(transaction),
             "last_failures": _failures(transaction),
