@@ -19,12 +19,15 @@ from onward.models import (
     ContactSegment,
     ContactTag,
     Event,
+    Hint,
     Identity,
     Ledger,
     OutcomeRow,
     Push,
     RemoteContactRow,
     Suppression,
+    SyncPage,
+    SyncRun,
     table,
 )
 from onward.testing.app import START
@@ -44,6 +47,9 @@ BIG = (
     Consent,
     ContactTag,
     ContactSegment,
+    Hint,
+    SyncRun,
+    SyncPage,
 )
 MANY = 3_000
 # What the journey left is below.
@@ -124,6 +130,19 @@ def _rows(number: int) -> Iterator[tuple[type[SQLModel], Row]]:
                 "created_at": at,
             },
         )
+    pointed = {"remote_id": f"h{number}", "due_at": at, "created_at": at}
+    yield Hint, {"connection_id": 1 + number % 3, **pointed}
+    yield (
+        SyncRun,
+        {
+            "id": number,
+            "connection_id": 1 + number % 3,
+            "state": "done",
+            "started_at": at,
+            "updated_at": at,
+        },
+    )
+    yield SyncPage, {"run_id": number, "number": 0, "ids": [str(number)]}
     entry = {"delta": 1, "total": 1, "event_id": 2 * number, "at": at}
     yield Ledger, {**person, **entry}
     yield from _push(number, at)

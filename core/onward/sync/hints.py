@@ -11,9 +11,10 @@ from sqlalchemy import bindparam, delete, select, update
 
 from onward.among import ForEach
 from onward.contract import RemoteKey
-from onward.models import Hint, table
+from onward.models import Connection, Hint, table
 
 hints = table(Hint)
+connections = table(Connection)
 
 BATCH = 20
 # Whoever took them may have died.
@@ -32,13 +33,15 @@ _DUE = (
     .order_by(hints.c.due_at, hints.c.remote_id)
     .limit(BATCH)
 )
-_WHO = (
-    select(hints.c.connection_id)
+# A look for each connection, not at each hint.
+_WHO = select(connections.c.id).where(
+    select(hints.c.remote_id)
     .where(
+        hints.c.connection_id == connections.c.id,
         hints.c.due_at <= bindparam("now", type_=hints.c.due_at.type),
         hints.c.run_id == 0,
     )
-    .distinct()
+    .exists()
 )
 _OURS = (hints.c.connection_id == bindparam("of"),)
 # Due again meanwhile: somebody pointed at them once more.
@@ -63,7 +66,11 @@ _LATER = ForEach(
         .values(due_at=bindparam("again", type_=hints.c.due_at.type))
     )
 )
-_GIVE_UP = delete(hints).where(*_OURS, hints.c.tries > MOST_TRIES)
+_GIVE_UP = ForEach(
+    lambda among: delete(hints).where(
+        *_OURS, among(hints.c.remote_id, "ids"), hints.c.tries > MOST_TRIES
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def drop_hints(transaction: Transaction, connection_id: int, some: Pointed) -> N
     ids = [key.id for key in some.keys]
     given = {"of": connection_id, "ids": ids, "until": some.until}
     transaction.execute(_DONE(transaction), given)
-    transaction.execute(_GIVE_UP, {"of": connection_id})
+    transaction.execute(_GIVE_UP(transaction), {"of": connection_id, "ids": ids})
 
 
 def return_hints(
@@ -115,7 +122,7 @@ def return_hints(
     ids = [key.id for key in some.keys]
     given = {"of": connection_id, "ids": ids, "until": some.until, "again": again_at}
     transaction.execute(_LATER(transaction), given)
-    transaction.execute(_GIVE_UP, {"of": connection_id})
+    transaction.execute(_GIVE_UP(transaction), {"of": connection_id, "ids": ids})
 
 
 def hinted_connections(transaction: Transaction, now: datetime) -> list[int]:
