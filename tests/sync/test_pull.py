@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from onward import Api, Page, RemoteContact, RemoteSegment
 from onward.audiences.keeping import remove_audience
 from onward.audiences.listing import list_audiences
 
@@ -57,3 +62,40 @@ def test_two_audiences_come_with_the_first_pull(
     remove_audience(app.runtime, "shelf-new-this-week")
     tools.sync(app)
     assert [one["key"] for one in app.audiences()] == ["shelf-all-contacts"]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_memory_is_flat(connect: Connect, tools: type[Tools], sqlite_url: str) -> None:
+    """A pull of 20,000, new or known, needs no more than one of 2,000."""
+
+    def pull(
+        self: object, api: Api, cursor: Any, segments: Sequence[RemoteSegment]
+    ) -> Iterator[Page]:
+        for start in range(0, total, 500):
+            people = [
+                RemoteContact(
+                    str(number),
+                    f"p{number}@shop.example",
+                    {"name": f"P{number}", "city": "Durham", "note": "Bakery " * 10},
+                    "normal",
+                )
+                for number in range(start, start + 500)
+            ]
+            after = start + 500
+            yield Page(people, after, "people", total, lists_everybody=True)
+
+    app = connect("pull_limit = 1.0", traits={"pull": pull}, database_url=sqlite_url)
+    total = 500
+    tools.sync(app)
+    peaks: list[int] = []
+
+    for total in (2_000, 20_000, 20_000):  # noqa: B007 - `pull` reads it
+        tracemalloc.start()
+        synced = tools.sync(app, patient=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert synced.stopped == "done"
+
+    assert len(tools.people(app)) == 20_000
+    assert max(peaks) < peaks[0] * 1.5 + 500_000

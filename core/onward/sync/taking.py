@@ -14,7 +14,6 @@ from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
 from onward import remote
-from onward.among import ForEach
 from onward.connections.state import State
 from onward.contacts.erased import erased_addresses
 from onward.contacts.facts import Facts, load_facts
@@ -29,6 +28,7 @@ from onward.events.record import Recorder
 from onward.models import RemoteContactRow, table
 from onward.plain import without_control
 from onward.remote import DELETED, Snapshot
+from onward.sql import Among
 from onward.sync.differing import CLASH, differences
 from onward.sync.optouts import Place, learned, note
 from onward.sync.values import PullMap, Same, for_known, for_new
@@ -48,9 +48,10 @@ OPT_OUTS = {
     DELETED: GONE,
 }
 
-_PULLED = ForEach(
-    lambda among: select(rows.c.remote_id, rows.c.pulled).where(
-        rows.c.connection_id == bindparam("of"), among(rows.c.remote_id, "ids")
+_PULLED = Among(
+    select(rows.c.remote_id, rows.c.pulled).where(
+        rows.c.connection_id == bindparam("of"),
+        rows.c.remote_id.in_(bindparam("among", expanding=True)),
     )
 )
 
@@ -178,10 +179,8 @@ class _Taking:
         version = self.terms.pull.version
         marks = {one.remote_id: fingerprint(one, version) for one in records}
         if not self.terms.full and not self.whole:
-            seen = self.transaction.execute(
-                _PULLED(self.transaction), {"of": self.of, "ids": list(marks)}
-            )
-            same = {row.remote_id for row in seen if row.pulled == marks[row.remote_id]}
+            seen = _PULLED(self.transaction, list(marks), self.of)
+            same = {id_ for id_, pulled in seen if pulled == marks[id_]}
             self.taken.counts[UNCHANGED] += len(same)
             records = [one for one in records if one.remote_id not in same]
         if records:
