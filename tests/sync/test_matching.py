@@ -234,3 +234,25 @@ def test_second_contact_there_may_go(
     app.push(email="ana@shop.example", to="shelf")
     app.deliver()
     assert app.deliveries()[-1]["state"] == "delivered"
+
+
+def test_one_that_comes_back_on_the_page_of_another(
+    connect: Connect, shelf: Shelf, tools: type[Tools]
+) -> None:
+    """Of two addresses of one contact the remote contact it has already stays it."""
+    [ana] = shelf.add("ana")
+    app = connect()
+    for name in ("ana", "moved"):
+        known = {"user": "7", "email": f"{name}@shop.example"}
+        app.record_action("met", identities=known)
+    tools.sync(app)
+    gone = shelf.people.pop(ana)
+    tools.sync(app)
+    shelf.people = {ana: gone, 2: {**gone, "email": "moved@shop.example"}}
+
+    synced = tools.sync(app)
+
+    rows = tools.remote(app)
+    assert [rows[id_]["alias"] for id_ in ("1", "2")] == [False, True]
+    assert synced.run is not None
+    assert synced.run.counts["clashes"] == 1

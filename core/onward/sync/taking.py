@@ -344,6 +344,12 @@ class _Taking:
 
     def _link(self, found: Sequence[_Row], linked: dict[int, Snapshot]) -> None:
         """Note whose each row is; one remote contact of each is the one written to."""
+        # The same rows: what is noted of one must not be saved over by the other.
+        here = {row.record.remote_id: row for row in found}
+        for contact_id, known in linked.items():
+            if known.remote_id in here:
+                linked[contact_id] = here[known.remote_id].snapshot
+        shown = {id_ for id_, row in here.items() if row.record.status != DELETED}
         for row in found:
             snapshot = row.snapshot
             snapshot.contact_id = row.contact_id
@@ -352,7 +358,7 @@ class _Taking:
             other = linked.get(row.contact_id)
             if other is None or other.remote_id == snapshot.remote_id:
                 linked[row.contact_id] = snapshot
-            elif other.status != DELETED:
+            elif other.status != DELETED or other.remote_id in shown:
                 snapshot.alias = True
                 row.clash = f"{other.remote_id} is the same contact's already"
             else:
