@@ -145,6 +145,14 @@ def pytest_collection_modifyitems(
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many steps a random machine took."""
+    for report in terminalreporter.getreports("passed"):
+        for name, taken in getattr(report, "user_properties", ()):
+            if name == "steps" and report.when == "call":
+                terminalreporter.write_line(f"{taken:,} steps: {report.nodeid}")
+
+
 def _thin_out(items: list[pytest.Item]) -> None:
     """Leave some cases to the night.
 

@@ -134,6 +134,18 @@ class World:
         self.stopped: set[str] = set()
         self.gone: set[str] = set()
         self.edited: set[str] = set()
+        self.url = f"sqlite:///{folder / 'onward.db'}"
+
+    @property
+    def toml(self) -> str:
+        """The configuration."""
+        return TOML.format(
+            map=self.folder / "map.toml",
+            app_id=self.sim.app_id,
+            username=self.sim.username,
+            account_id=self.sim.account_id,
+            folder_id=self.sim.client_folder_id,
+        )
 
     def seen(self) -> dict[str, Watched]:
         """Return everybody in iContact, by id."""
@@ -206,20 +218,12 @@ class Process:
         self.between: Callable[[], None] = lambda: None
         self.calls = 0
         self.is_dead = False
-        sim = world.sim
-        text = TOML.format(
-            map=world.folder / "map.toml",
-            app_id=sim.app_id,
-            username=sim.username,
-            account_id=sim.account_id,
-            folder_id=sim.client_folder_id,
-        )
         self.app: TestApp = onward.testing.app(
-            text,
+            world.toml,
             transport=httpx.MockTransport(self.answer),
             integrations=[Small],
-            env={"PASSWORD": sim.password},
-            database_url=f"sqlite:///{world.folder / 'onward.db'}",
+            env={"PASSWORD": world.sim.password},
+            database_url=world.url,
             clock=world.clock,
         )
         engine = self.app.runtime.database.engine
