@@ -46,7 +46,7 @@ def _ask(work: Work) -> None:
 
     def ask(transaction: Transaction) -> None:
         now = work.runtime.clock()
-        if work.can_fetch:
+        if count and work.can_fetch:
             ask_for_missing(transaction, run, now)
         run.counts["missing"], run.counts[ASKED] = count, 1
         save_run(transaction, run, now)

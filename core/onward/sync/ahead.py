@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from threading import Event
 from types import TracebackType
 from typing import Self
 
 from onward.contract import Page
+
+# One that must wait longer for its turn does so while a page is stored.
+A_MOMENT_S = 0.05
 
 
 class Ahead:
@@ -26,6 +30,7 @@ class Ahead:
         self._pages: Iterator[Page] | None = None
         self._pool = ThreadPoolExecutor(1, "onward-pull")
         self._next: Future[Page | None] | None = None
+        self._asked = Event()
 
     def __enter__(self) -> Self:
         """Be ready to read."""
@@ -48,7 +53,21 @@ class Ahead:
     def prepare(self) -> None:
         """Begin to read the next page, if nobody does."""
         if self._next is None:
+            self._asked.clear()
             self._next = self._pool.submit(copy_context().run, self._read)
+
+    def ask(self) -> None:
+        """Begin to read the next page; return when the request is on its way.
+
+        A call is noted in the database first. Where there is one writer, storing a
+        page would keep it from that, and the request from leaving meanwhile.
+        """
+        self.prepare()
+        self._asked.wait(A_MOMENT_S)
+
+    def is_on_its_way(self) -> None:
+        """Note that a request leaves; called in the other thread."""
+        self._asked.set()
 
     def take(self) -> Page | None:
         """Return the next page, None after the last; raises what reading raises."""
@@ -68,6 +87,9 @@ class Ahead:
         return reading.result() is None
 
     def _read(self) -> Page | None:
-        if self._pages is None:
-            self._pages = iter(self._pull())
-        return next(self._pages, None)
+        try:
+            if self._pages is None:
+                self._pages = iter(self._pull())
+            return next(self._pages, None)
+        finally:
+            self._asked.set()

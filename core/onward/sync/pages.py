@@ -32,6 +32,7 @@ def read_pages(work: Work) -> Stop | None:
     )
     may_stop = True
     with Ahead(cast("Callable[[], Iterable[Page]]", pull)) as pages:
+        work.api.last_word = pages.is_on_its_way
         while True:
             # A page that was asked for already is stored.
             stop = work.wait() if may_stop and not pages.is_reading else None
@@ -44,7 +45,7 @@ def read_pages(work: Work) -> Stop | None:
             # the start; after the last page there is the next stage.
             may_stop = page.cursor is not None
             if may_stop and work.wait() is None:
-                pages.prepare()
+                pages.ask()
             _store(work, page, is_last=not may_stop and pages.is_over())
     if work.run.stage != MISSING:
         work.next_stage(MISSING)
