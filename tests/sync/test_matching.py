@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
+
+from onward import Api, Item, Outcome, RemoteSegment
 
 if TYPE_CHECKING:
     from tests.sync.conftest import Connect, Shelf, Tools
@@ -256,3 +259,27 @@ def test_one_that_comes_back_on_the_page_of_another(
     assert [rows[id_]["alias"] for id_ in ("1", "2")] == [False, True]
     assert synced.run is not None
     assert synced.run.counts["clashes"] == 1
+
+
+def test_one_that_was_let_go_is_looked_at_again(
+    connect: Connect, shelf: Shelf, tools: type[Tools]
+) -> None:
+    """A remote contact that a push took another one for is nobody's for a day."""
+
+    def push(
+        self: object, api: Api, batch: Sequence[Item], segment: RemoteSegment | None
+    ) -> Iterator[Outcome]:
+        """Find everybody under number 2."""
+        for item in batch:
+            yield item.delivered("2")
+
+    [ana] = shelf.add("ana")
+    app = connect(traits={"push": push})
+    tools.sync(app)
+    app.push(to="shelf", email="ana@shop.example")
+    app.deliver()
+    assert tools.remote(app)[str(ana)]["contact_id"] == 0
+
+    tools.sync(app)
+
+    assert tools.remote(app)[str(ana)]["alias"]

@@ -236,7 +236,7 @@ def _learn(
     for ready, outcome in told:
         old = before.get(ready.row.contact_id)
         if old is not None and old.remote_id != outcome.remote_id:
-            old.contact_id = 0
+            old.contact_id, old.pulled = 0, ""
             fresh.append(old)
     brought: list[tuple[Ready, Snapshot]] = []
     # After those that let go: one may be taken over by another contact here.
