@@ -90,6 +90,17 @@ BY_NIGHT = (
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[10]",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[20]",
     "test_limiter.py::test_a_service_that_allows_less_than_it_says[30]",
+    "test_docs.py::test_every_block_does_what_the_document_says[docs/audiences.md]",
+    "test_killed.py::test_killed_at[postgres",
+    "test_killed.py::test_killed_at_random_moments[postgres",
+    "test_many.py::test_hundreds_are_found_by_an_index[postgres",
+    "test_members.py::test_narrowed_by_sql_is_the_same_as_the_filter_alone[postgres",
+    "test_cli_webhook.py::test_killed_at_any_step_the_next_run_cleans_up[after_watch",
+    "test_cli_webhook.py::test_killed_at_any_step_the_next_run_cleans_up[before_watch",
+    "test_push.py::test_killed_in_a_real_process_it_goes_on[postgres",
+    "test_sync_schedule.py::test_each_day_has_one_run[UTC]",
+    "test_sync_schedule.py::test_each_day_has_one_run[America/Sao_Paulo]",
+    "test_sync_schedule.py::test_each_day_has_one_run[America/New_York]",
 )
 # Of these, whose cases are drawn from a product, every so many-th is played by day.
 BY_TURNS = {

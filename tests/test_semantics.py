@@ -1022,8 +1022,8 @@ def test_audience_of_the_file_wins(make: Make) -> None:
 
 
 def test_connections_are_those_that_have_the_contact_now(make: Make) -> None:
-    """`connections` names the services that have the contact, alive: not one that
-    deleted or opted them out, and not before a push or a pull showed them there."""
+    """`connections` names the services that have the contact, opted out there or not:
+    not one that deleted them, and not before a push or a pull showed them there."""
     app = make(audience("known", ["connections", "has", "acme"]))
     app.record_action("seen", email=ANA)
     app.push(to="acme", email=ANA)
@@ -1032,7 +1032,7 @@ def test_connections_are_those_that_have_the_contact_now(make: Make) -> None:
     assert ask(app, "known") == [ANA]
 
     with app.runtime.database.write() as transaction:
-        transaction.execute(update(table(RemoteContactRow)).values(status="opted_out"))
+        transaction.execute(update(table(RemoteContactRow)).values(status="deleted"))
 
     assert ask(app, "known") == []
 

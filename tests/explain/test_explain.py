@@ -294,6 +294,9 @@ Walk = tuple[str, str]
 COUNT = r"^SELECT count\(\*\) AS count_1 \nFROM "
 # What a statement looks like, and the table → why it may go through all of it.
 MAY_WALK: Mapping[Walk, str] = {
+    (r"^DELETE FROM hint", ""): "all of a connection, or of a pull that ends",
+    (r"FROM sync_run", ""): "one that is open, a few newest: of a row a day",
+    (r"^UPDATE sync_run", ""): "the one that is open",
     (r"LEFT OUTER JOIN contact", "contact"): "a listing of most of what there is",
     (r"push.code = \S+ ORDER", "push"): "nearly all have it; rare codes have an index",
     (r"SELECT [^*]*LIKE '%", ""): "erasing: it may stand in any text; only read",

@@ -88,6 +88,7 @@ def test_a_report_is_a_hint_and_no_more(
         "connection_id": 1,
         "remote_id": "7",
         "segments": ["1"],
+        "run_id": 0,
         "tries": 0,
         "due_at": world.app.clock.now,
         "created_at": world.app.clock.now,
