@@ -24,8 +24,6 @@ from onward.models import (
     SyncRun,
     table,
 )
-from onward.sync.due import pull_due
-from onward.sync.hints import TAKEN_FOR
 from onward.testing.app import Clock, TestApp
 from onward.testing.server import Server
 from onward_icontact.simulator import Simulator
@@ -285,9 +283,6 @@ def test_killed_at_random_moments(
             died += ended == {"ended": -signal.SIGALRM}
             app.clock.tick(timedelta(seconds=61))
 
-        # Whoever was about to be read by itself at a death is read a little later.
-        app.clock.tick(TAKEN_FOR)
-        pull_due(app.runtime)
         check(app, short, expected, died - before)
         day += 1
 

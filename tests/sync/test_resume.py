@@ -53,6 +53,31 @@ def test_page_that_fails_is_asked_for_again(
     assert len(asked) == max(4 - place, 0)
 
 
+def test_dies_while_somebody_missing_is_read(
+    connect: Connect, shelf: Shelf, tools: type[Tools]
+) -> None:
+    """Whom no page showed is read by whoever goes on, at once, and not left out."""
+    shelf.add("ana", "bo", "cy", "dee")
+    app = connect()
+    tools.sync(app)
+    del shelf.people[2]
+
+    def dies(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path != "/people/2":
+            shelf.script.append(dies)
+            return None
+        raise KeyboardInterrupt
+
+    shelf.script = [dies]
+    with pytest.raises(KeyboardInterrupt):
+        tools.sync(app)
+    assert tools.stops(app) == set()
+
+    assert tools.sync(app).stopped == "done"
+
+    assert tools.stops(app) == {("connection", "", "deleted")}
+
+
 def test_too_fast_lets_the_connection_rest(
     connect: Connect, shelf: Shelf, tools: type[Tools]
 ) -> None:

@@ -22,17 +22,17 @@ TAKEN_FOR = timedelta(minutes=5)
 # After so many tries somebody else's pull has to find out.
 MOST_TRIES = 7
 
-_DUE = (
+_THEIRS = (
     select(hints)
     .where(
         hints.c.connection_id == bindparam("of"),
-        hints.c.due_at <= bindparam("now"),
         # Whom a page lacked reads that pull alone, by its share-of-change limit.
         hints.c.run_id == bindparam("run"),
     )
     .order_by(hints.c.due_at, hints.c.remote_id)
     .limit(BATCH)
 )
+_DUE = _THEIRS.where(hints.c.due_at <= bindparam("now"))
 # A look for each connection, not at each hint.
 _WHO = select(connections.c.id).where(
     select(hints.c.remote_id)
@@ -92,10 +92,12 @@ def take_hints(
     """Take some that are due; None when none is.
 
     Args:
-        run_id: of the pull whose pages lacked them; 0 = those somebody pointed at.
+        run_id: of the pull whose pages lacked them, by whoever holds its lease: all
+            of them are due; 0 = those somebody pointed at.
     """
     given = {"of": connection_id, "now": now, "run": run_id}
-    found = transaction.execute(_DUE, given).all()
+    # Those of a pull are read under its lease: taken ones were somebody's who died.
+    found = transaction.execute(_THEIRS if run_id else _DUE, given).all()
     if not found:
         return None
     until = now + TAKEN_FOR
