@@ -57,6 +57,7 @@ TOML = """
 integration = "icontact"
 segment = "Newsletter"
 field_map = "{map}"
+pull = false  # see test_pulling; else the engine may begin one, and may not
 [connections.icontact.settings]
 app_id = "{sim.app_id}"
 username = "{sim.username}"
