@@ -99,12 +99,7 @@ _OWNERS = ForEach(
 )
 # In the order the table has them.
 _COLUMNS = [rows.c.connection_id, *_SHOWN[:9], rows.c.seen_at, *_SHOWN[9:]]
-_ADD = Rows(
-    lambda insert: (
-        insert(rows).on_conflict_do_nothing().returning(rows.c.connection_id)
-    ),
-    _COLUMNS,
-)
+_ADD = Rows(lambda insert: insert(rows).on_conflict_do_nothing(), _COLUMNS)
 _PUT = Rows(
     lambda insert: insert(rows).on_conflict_do_update(
         index_elements=["connection_id", "remote_id"],
@@ -172,6 +167,8 @@ class Snapshot:
     @property
     def forgotten(self) -> Snapshot:
         """Return it as if no opt-out of it were noted: it becomes somebody else's."""
+        if not self.status and not self.segments:
+            return self  # nearly all: nothing is noted of them
         return replace(self, status="", segments={})
 
     def shown(self) -> RemoteContact:
@@ -335,11 +332,11 @@ def save(
     # In key order: two transactions that write the same ones do not deadlock.
     ordered = [one for _, one in sorted(latest.items())]
     new = _as_rows(connection_id, (one for one in ordered if one.is_new), now)
-    if new and len(_ADD(connection, new)) != len(new):
+    if new and _ADD.count(connection, new) != len(new):
         raise Repeat
     known = _as_rows(connection_id, (one for one in ordered if not one.is_new), now)
     if known:
-        _PUT(connection, known)
+        _PUT.count(connection, known)
 
 
 def _as_rows(

@@ -45,19 +45,12 @@ _KINDS = (
 )
 _REST = [contacts.c[name] for name in ("points", "custom", "created_at", "updated_at")]
 _TEXTS = [contacts.c[name] for name in TEXT_NAMES]
-_CREATE = Rows(
-    lambda _: insert(contacts).returning(contacts.c.id),
-    [contacts.c.id, contacts.c.email, *_REST],
-)
+_CREATE = Rows(lambda _: insert(contacts), [contacts.c.id, contacts.c.email, *_REST])
 _CREATE_WHOLE = Rows(
-    lambda _: insert(contacts).returning(contacts.c.id),
-    [contacts.c.id, contacts.c.email, *_TEXTS, *_REST],
+    lambda _: insert(contacts), [contacts.c.id, contacts.c.email, *_TEXTS, *_REST]
 )
 _ADD_IDENTITY = Rows(
-    lambda insert: (
-        insert(identities).on_conflict_do_nothing().returning(identities.c.value)
-    ),
-    list(identities.c),
+    lambda insert: insert(identities).on_conflict_do_nothing(), list(identities.c)
 )
 _POINT_IDENTITY = (
     update(identities)
@@ -194,10 +187,10 @@ class Finder:
         is_whole = bool(data) and any(
             data[place].fields or data[place].custom for place in firsts
         )
-        numbers = draw_ids(self.connection, contacts, len(groups))
+        ids = draw_ids(self.connection, contacts, len(groups))
         rows: list[tuple[object, ...]] = [
             (
-                number,
+                contact_id,
                 wanted[place].get(EMAIL),
                 *(_texts(data[place]) if is_whole else ()),
                 0,
@@ -205,10 +198,9 @@ class Finder:
                 self.now,
                 self.now,
             )
-            for number, place in zip(numbers, firsts, strict=True)
+            for contact_id, place in zip(ids, firsts, strict=True)
         ]
-        create = _CREATE_WHOLE if is_whole else _CREATE
-        ids = sorted(row[0] for row in create(self.connection, rows))
+        (_CREATE_WHOLE if is_whole else _CREATE).count(self.connection, rows)
         owned = [
             (kind, value, contact_id)
             for contact_id, group in zip(ids, groups, strict=True)
@@ -225,7 +217,7 @@ class Finder:
 
     def _add_identities(self, owned: Sequence[tuple[str, str, int]]) -> None:
         # In order, so that two that add the same ones do not deadlock.
-        if len(_ADD_IDENTITY(self.connection, sorted(owned))) != len(owned):
+        if _ADD_IDENTITY.count(self.connection, sorted(owned)) != len(owned):
             raise Repeat  # another process was first
         for kind, value, contact_id in owned:
             self.known[kind, value] = contact_id

@@ -117,7 +117,7 @@ def award(transaction: Transaction, deltas: Mapping[int, int]) -> dict[int, int]
 def enter(transaction: Transaction, entries: Sequence[LedgerRow]) -> None:
     """Write ledger rows."""
     if entries:
-        _ENTER(transaction, entries)
+        _ENTER.count(transaction, entries)
 
 
 def read_totals(transaction: Transaction, ids: Collection[int]) -> dict[int, int]:

@@ -41,10 +41,7 @@ __all__ = ["POINTS", "Action", "ActionResult", "Recorded", "Recorder"]
 events = table(Event)
 
 # A key that was taken by another process just now returns no row.
-_INSERT = Rows(
-    lambda insert: insert(events).on_conflict_do_nothing().returning(events.c.id),
-    list(events.c),
-)
+_INSERT = Rows(lambda insert: insert(events).on_conflict_do_nothing(), list(events.c))
 
 
 class Recorder:
@@ -221,10 +218,9 @@ class _Recording:
             (id_, *self._row(doing, entry, totals))
             for id_, (doing, entry) in zip(ids, entries, strict=True)
         ]
-        inserted = sorted(row[0] for row in _INSERT(self.transaction, rows))
-        if len(inserted) != len(rows):
+        if _INSERT.count(self.transaction, rows) != len(rows):
             raise Repeat
-        for event_id, (_, entry) in zip(inserted, entries, strict=True):
+        for event_id, (_, entry) in zip(ids, entries, strict=True):
             entry.event_id = event_id
         self.recorded.actions = [
             (

@@ -75,6 +75,7 @@ class PullMap:
     Args:
         lines: by the remote name in lower case: who lower-cases is not known.
         exact: the same by the name as the map has it, which rows nearly always have.
+        plain: remote name, as the map has it → name of ours, where ours is text.
         email: remote field of the address, if a plain look-up fills it.
         wanted: remote names, in lower case, that are pulled into contacts that
             exist; the others only into those a pull makes.
@@ -83,6 +84,7 @@ class PullMap:
 
     lines: Mapping[str, Line]
     exact: Mapping[str, Line]
+    plain: Mapping[str, str]
     email: str
     wanted: frozenset[str]
     version: str
@@ -119,7 +121,9 @@ class PullMap:
             name for name, line in lines.items() if line.direction != "push"
         )
         exact = {line.remote: line for line in lines.values()}
-        return cls(lines, exact, email_field if plain else "", wanted, read.version)
+        texts = {name: line.ours.name for name, line in exact.items() if line.is_plain}
+        email = email_field if plain else ""
+        return cls(lines, exact, texts, email, wanted, read.version)
 
     def line(self, name: str) -> Line | None:
         """Return the line of a remote field, however it is spelled."""
@@ -165,21 +169,18 @@ def for_new(pull: PullMap, shown: Mapping[str, str]) -> Choice:
     """Return what a contact begins with that a pull makes: everything mapped."""
     # Spelled out: calling the five factories takes longer than the fields do.
     choice = Choice(ContactData("", {}, {}, [], [], None, {}, "", ""))
-    fields, taken, exact = choice.data.fields, choice.taken, pull.exact
+    fields, taken, plain = choice.data.fields, choice.taken, pull.plain
+    row = "".join(shown.values())
+    # One look at the whole row; nearly always nothing is to be cleaned but the ends.
+    is_clean = row.isascii() and row.isprintable() and len(row) < MAX_TEXT
     for name, text in shown.items():
-        if not text or (line := exact.get(name) or pull.line(name)) is None:
+        if not text:
             continue
-        # Nearly all there is: nothing to be cleaned but the ends.
-        if (
-            line.is_plain
-            and text.isascii()
-            and text.isprintable()
-            and len(text) < MAX_TEXT
-        ):
-            if plain := text.strip():
-                fields[line.ours.name] = plain
-                taken.append(line.remote)
-        elif not text.isspace():
+        if is_clean and (ours := plain.get(name)) is not None:
+            if text := text.strip():
+                fields[ours] = text
+                taken.append(name)
+        elif (line := pull.line(name)) is not None and not text.isspace():
             _take(choice, line, text)
     return choice
 
