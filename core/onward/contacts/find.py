@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -42,12 +43,6 @@ _KINDS = (
     select(identities.c.kind)
     .where(identities.c.contact_id == bindparam("contact"), identities.c.kind != WEAK)
     .distinct()
-)
-_REST = [contacts.c[name] for name in ("points", "custom", "created_at", "updated_at")]
-_TEXTS = [contacts.c[name] for name in TEXT_NAMES]
-_CREATE = Rows(lambda _: insert(contacts), [contacts.c.id, contacts.c.email, *_REST])
-_CREATE_WHOLE = Rows(
-    lambda _: insert(contacts), [contacts.c.id, contacts.c.email, *_TEXTS, *_REST]
 )
 _ADD_IDENTITY = Rows(
     lambda insert: insert(identities).on_conflict_do_nothing(), list(identities.c)
@@ -184,15 +179,16 @@ class Finder:
             return
         groups = list(fresh.values())
         firsts = [group[0] for group in groups]
-        is_whole = bool(data) and any(
-            data[place].fields or data[place].custom for place in firsts
-        )
+        given = [data[place] for place in firsts] if data else []
+        named = set[str]().union(*[one.fields for one in given])
+        names = tuple([name for name in TEXT_NAMES if name in named])
+        is_whole = bool(names) or any(one.custom for one in given)
         ids = draw_ids(self.connection, contacts, len(groups))
         rows: list[tuple[object, ...]] = [
             (
                 contact_id,
                 wanted[place].get(EMAIL),
-                *(_texts(data[place]) if is_whole else ()),
+                *([data[place].fields.get(name) or None for name in names]),
                 0,
                 _custom(data[place]) if is_whole else {},
                 self.now,
@@ -200,7 +196,7 @@ class Finder:
             )
             for contact_id, place in zip(ids, firsts, strict=True)
         ]
-        (_CREATE_WHOLE if is_whole else _CREATE).count(self.connection, rows)
+        _create(names).count(self.connection, rows)
         owned = [
             (kind, value, contact_id)
             for contact_id, group in zip(ids, groups, strict=True)
@@ -318,12 +314,18 @@ class Finder:
         return self.emails.get(contact_id)
 
 
-def _texts(data: ContactData) -> list[str | None]:
-    return [text or None for text in map(data.fields.get, TEXT_NAMES)]
+@lru_cache(maxsize=64)
+def _create(names: tuple[str, ...]) -> Rows:
+    """Return the insert of contacts of whom these texts are given: few of all."""
+    ends = ("points", "custom", "created_at", "updated_at")
+    columns = [contacts.c[name] for name in ("id", "email", *names, *ends)]
+    return Rows(lambda _: insert(contacts), columns)
 
 
 def _custom(data: ContactData) -> dict[str, object]:
     custom = data.custom
+    if not custom:
+        return {}
     return {name: value for name, value in custom.items() if value is not None}
 
 

@@ -153,7 +153,9 @@ def fingerprint(record: RemoteContact, version: str) -> str:
     Args:
         version: of the map: another one looks at the row anew.
     """
-    plain = [record.email, record.status, {**record.fields}, version]
+    fields = record.fields
+    shown = fields if isinstance(fields, dict) else {**fields}
+    plain = (record.email, record.status, shown, version)
     return hashlib.blake2b(orjson.dumps(plain), digest_size=9).hexdigest()
 
 
@@ -388,7 +390,7 @@ class _Taking:
             news = learned(terms.place, noted, record, mine, email)
             self._count_opt_outs(news, row)
             optouts += news
-            looked = snapshot.looks
+            looked = snapshot.looks if self.whole else ()
             note(snapshot, record)
             self._show(row)
             if self.whole:
