@@ -98,15 +98,29 @@ BY_NIGHT = (
     "test_cli_webhook.py::test_killed_at_any_step_the_next_run_cleans_up[after_watch",
     "test_cli_webhook.py::test_killed_at_any_step_the_next_run_cleans_up[before_watch",
     "test_push.py::test_killed_in_a_real_process_it_goes_on[postgres",
+    "test_docs.py::test_every_block_does_what_the_document_says[plugins/_template",
+    "test_matrix.py::test_killed_while_delivering[after_answer-PostgreSQL, 3 workers]",
+    "test_limiter.py::test_the_whole_limit_can_be_used[postgres]",
+    "test_cli_processes.py::test_a_connection_is_asked_for_on_a_terminal",
+    "test_killed.py::test_killed_at[sqlite-after_request:4]",
+    "test_pruning.py::test_it_runs_beside_everything_else[sqlite]",
+    "test_pruning.py::test_killed_it_goes_on[postgres]",
+    "test_pruning.py::test_stopped_it_goes_on[postgres]",
+    "test_replay_bulk.py::test_processes_that_replay_and_fire_at_once[sqlite]",
+    "test_contract.py::test_two_processes_deliver_each_once[embedded-postgres]",
+    "test_cluster.py::test_onward_toml_chooses_it",
+    "test_costs.py::test_thousand_known_of_which_fifty_changed[literal-60]",
+    "test_limits.py::test_processes_share_a_limit[sqlite]",
     "test_sync_schedule.py::test_each_day_has_one_run[UTC]",
     "test_sync_schedule.py::test_each_day_has_one_run[America/Sao_Paulo]",
     "test_sync_schedule.py::test_each_day_has_one_run[America/New_York]",
 )
 # Of these, whose cases are drawn from a product, every so many-th is played by day.
 BY_TURNS = {
-    "test_combinations_of_the_five": 3,
-    "test_every_pair_of_readings": 3,
-    "test_fault_in_each_call": 3,
+    "test_combinations_of_the_five": 6,
+    "test_every_pair_of_readings": 6,
+    "test_fault_in_each_call": 5,
+    "test_change_is_foreseen": 3,
 }
 # What differs between databases there is the point of them.
 EACH_ON_POSTGRES = ("engine", "explain", "reliability")
@@ -126,6 +140,11 @@ def _memory() -> Path | None:
 MEMORY = _memory()
 if MEMORY is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three at once on two cores: a fifth of the time is waiting for others."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.hookimpl(tryfirst=True)
