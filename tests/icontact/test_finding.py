@@ -136,6 +136,40 @@ def test_service_that_reads_lists_in_its_own_way_is_found_out(
     assert not [one for one in searches(sim) if "," in one.get("email", "")]
 
 
+def test_rows_that_come_twice_take_nobodys_place(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A list is answered with its first rows twice: the last are not new for that."""
+    sim = crowd()
+    app = onward_for(sim, between=Doubling(sim))
+    given(app, *THERE)
+
+    ended = tools.pushed(app, *THERE)
+
+    assert set(ended.values()) == {DELIVERED}
+    assert faxes(sim) == 60 + len(THERE)
+
+
+class Doubling:
+    """An iContact that shows the first rows of a search for several twice."""
+
+    def __init__(self, sim: Simulator) -> None:
+        self.sim = sim
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer as the simulator, in as many rows as were asked for."""
+        answer = self.sim.handle(request)
+        asked = dict(request.url.params)
+        if "," not in asked.get("email", ""):
+            return answer
+        body = answer.json()
+        rows = body["contacts"]
+        known = [row for row in rows if "other" in row["email"]]
+        rows = [*known, *known, *(row for row in rows if row not in known)]
+        body["contacts"] = rows[: int(asked["limit"])]
+        return httpx.Response(200, json=body)
+
+
 def test_guards_that_were_deleted_are_replaced(
     onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:

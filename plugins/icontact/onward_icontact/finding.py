@@ -215,7 +215,8 @@ def _ask(client: Client, emails: Sequence[str], guards: Sequence[str]) -> Found:
     between is nobody's: exactly the two must come back besides.
 
     Raises:
-        Untrusted: they did not, a row came that nobody asked for, or a warning.
+        Untrusted: they did not, a row came that nobody asked for, or came twice, or a
+            warning.
     """
     first, last = guards
     asked = [first, *(one for one in emails if one not in guards), NOBODY, last]
@@ -229,10 +230,13 @@ def _ask(client: Client, emails: Sequence[str], guards: Sequence[str]) -> Found:
         if code in (IGNORED_FILTER, "not_json") or error.status in STUMBLES:
             raise Untrusted from error
         raise
-    found = {contact.email: contact for page in pages for contact in _records(page)}
-    # Rows on a second page mean a cap that was not there before: they can shift.
+    rows = [contact for page in pages for contact in _records(page)]
+    found = {contact.email: contact for contact in rows}
+    # One that comes twice takes the place of another. Rows on a second page mean a
+    # cap that was not there before: they can shift.
     if (
         not {first, last} <= found.keys() <= set(asked) - {NOBODY}
+        or len(found) < len(rows)
         or sum(1 for page in pages if page.rows) > 1
         or (pages[0].total or 0) > len(asked)
     ):
