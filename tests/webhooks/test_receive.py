@@ -372,6 +372,8 @@ def test_reports_never_keep_probes_out(
             stack.enter_context(talk(listening, begun))
         status = 0
         while status != 503:
+            # One more, should the server have given one up on a busy machine.
+            stack.enter_context(talk(listening, begun))
             status = client.post(path, content=ANA).status_code
         assert client.get("/livez").status_code == 200
         assert client.get("/metrics").status_code == 200
