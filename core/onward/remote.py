@@ -238,6 +238,14 @@ def ours(
     return {snapshot.contact_id: snapshot for snapshot in found if not snapshot.alias}
 
 
+def living_aliases(
+    connection: Connection, connection_id: int, contact_ids: Iterable[int]
+) -> dict[int, Snapshot]:
+    """Return contact id → another remote contact of it that is alive; held."""
+    found = _load(connection, _HOLD_OURS, connection_id, contact_ids)
+    return {one.contact_id: one for one in found if one.alias and one.is_alive}
+
+
 def owners(
     connection: Connection, connection_id: int, emails: Iterable[str]
 ) -> dict[str, int]:

@@ -77,6 +77,19 @@ def test_due_pulls_what_is_due(place: Place) -> None:
 
     assert "created" in place.good("sync", "--due").out
     assert place.good("sync", "--due").out == "nothing is due\n"
+    assert place.good("sync", "--due", "--json").json == []
+
+
+def test_due_as_a_document(place: Place) -> None:
+    """What became of each pull, in one document and nothing else."""
+    fill(place)
+    place.good("connections", "test", "icontact")
+
+    [one] = place.good("sync", "--due", "--json").json
+
+    assert (one["connection"], one["stopped"]) == ("icontact", "done")
+    assert one["run"]["counts"]["created"] == one["run"]["counts"]["shown"]
+    assert one["again_at"]
 
 
 def test_schedule_of_a_stored_connection(bare: Place) -> None:

@@ -282,4 +282,7 @@ def test_one_that_was_let_go_is_looked_at_again(
 
     tools.sync(app)
 
-    assert tools.remote(app)[str(ana)]["alias"]
+    # Number 2 turned out to be nobody, so the one that is there is hers again.
+    rows = tools.remote(app)
+    assert [rows[id_]["alias"] for id_ in (str(ana), "2")] == [False, True]
+    assert tools.stops(app) == set()

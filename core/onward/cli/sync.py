@@ -62,7 +62,7 @@ def sync(
         raise InputError("which connection? `onward sync` lists them")
     with open_runtime(ctx) as runtime:
         if due:
-            _due(runtime)
+            _due(runtime, json=json)
         elif not name:
             _list(runtime, json=json)
         elif report:
@@ -107,15 +107,19 @@ def _said(state: str, reason: str) -> str:
     return f"{state}: {reason}" if reason else state
 
 
-def _due(runtime: Runtime) -> None:
+def _due(runtime: Runtime, *, json: bool) -> None:
     from onward.sync.due import pull_due
+    from onward.sync.report import synced_document
 
     with ending_well() as stop:
         done = pull_due(runtime, stopping=stop.came)
-    for synced in done:
-        _tell(runtime, synced)
-    if not done:
-        say("nothing is due")
+    if json:
+        print_json(synced_document(synced) for synced in done)
+    else:
+        for synced in done:
+            _tell(runtime, synced)
+        if not done:
+            say("nothing is due")
     if any(synced.stopped in ("failed", "asks") for synced in done):
         raise typer.Exit(1)
     if stop.number:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,11 +61,11 @@ def describe(transaction: Transaction, ids: Sequence[int], address: str) -> Pers
             identities.c.contact_id.in_(ids)
         )
     ).all()
-    remote_ids = transaction.execute(
-        select(remote_contacts.c.remote_id).where(
+    there = transaction.execute(
+        select(remote_contacts.c.remote_id, remote_contacts.c.email).where(
             ANYWHERE, remote_contacts.c.contact_id.in_(ids)
         )
-    ).scalars()
+    ).all()
     own = select(pushes.c.id).where(pushes.c.contact_id.in_(ids))
     attempts = transaction.execute(
         select(outcomes.c.attempt_id)
@@ -80,12 +80,24 @@ def describe(transaction: Transaction, ids: Sequence[int], address: str) -> Pers
     for row in people.mappings():
         words |= _words(dict(row))
     emails = [row.value for row in known if row.kind == "email"]
+    only_there = {row.email for row in there} - {"", *emails}
+    emails += sorted(only_there - _of_others(transaction, only_there))
     return Person(
         tuple(dict.fromkeys([address, *emails])),
-        tuple(remote_ids),
+        tuple(row.remote_id for row in there),
         frozenset([*attempts, *(one for some in asked for one in some)]),
         tuple(sorted(word for word in words if len(word) >= SHORTEST)),
     )
+
+
+def _of_others(transaction: Transaction, emails: Collection[str]) -> set[str]:
+    """Return which addresses, that a service alone has of a person, are of others."""
+    if not emails:
+        return set()
+    owned = select(identities.c.value).where(
+        identities.c.kind == "email", identities.c.value.in_(sorted(emails))
+    )
+    return set(transaction.execute(owned).scalars())
 
 
 def _words(row: Mapping[str, Any]) -> set[str]:

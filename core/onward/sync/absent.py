@@ -9,8 +9,14 @@ from sqlalchemy import Connection as Transaction
 from onward.delivery.stops import Stop
 from onward.sync.fetching import read_hints
 from onward.sync.limit import check_missing
-from onward.sync.missing import ask_for_missing, count_missing, forget_members
+from onward.sync.missing import (
+    ask_for_missing,
+    count_missing,
+    count_seen,
+    forget_members,
+)
 from onward.sync.runs import FETCH, Run, save_run
+from onward.sync.taking import ERASED, UNFIT
 from onward.sync.work import Work
 
 ASKED = "asked"
@@ -25,7 +31,9 @@ def look_for_missing(work: Work) -> Stop | None:
     """
     counts = work.run.counts
     # Pages in no order may have lost somebody: nobody can be told to be missing.
-    if not counts["unordered"]:
+    if counts["unordered"]:
+        _say_who_is_lost(work)
+    else:
         if not counts[ASKED]:
             _ask(work)
         stop = read_hints(work) if counts["missing"] and work.can_fetch else None
@@ -35,6 +43,19 @@ def look_for_missing(work: Work) -> Stop | None:
         _forget_members(work, name.removeprefix(MEMBERS))
     work.next_stage(FETCH if work.run.counts["lacking"] and work.can_fetch else "")
     return None
+
+
+def _say_who_is_lost(work: Work) -> None:
+    """Say how many at least pages in no order did not show, if their total is right."""
+
+    def say(transaction: Transaction) -> None:
+        run = work.run
+        here = count_seen(transaction, run.connection_id)
+        here += run.counts[UNFIT] + run.counts[ERASED]
+        run.counts["lost"] = max(run.counts["told"] - here, 0)
+        save_run(transaction, run, work.runtime.clock())
+
+    work.keep(say)
 
 
 def _ask(work: Work) -> None:

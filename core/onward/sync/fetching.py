@@ -14,11 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from onward.among import ForEach
 from onward.contract import RemoteContact, RemoteKey
-from onward.delivery.stops import Stop
+from onward.delivery.stops import Stop, stop_for
 from onward.errors import Fenced
+from onward.logs.addresses import without_addresses
 from onward.models import RemoteContactRow, table
 from onward.remote import DELETED
-from onward.sync.finish import next_due
+from onward.sync.finish import ALERT_AFTER, next_due
 from onward.sync.hints import Pointed, drop_hints, return_hints, take_hints
 from onward.sync.plan import note_place
 from onward.sync.runs import Run
@@ -104,17 +105,54 @@ def fetch_rest(work: Work) -> Stop | None:
             place = ""
             work.keep(partial(note_place, connection_id=of, place=""))
             continue
-        shown, failure = _gather(work, [RemoteKey(one) for one in ids])
+        keys = [RemoteKey(one) for one in ids]
+        shown, failure = _gather(work, keys)
+        why = "" if failure is None else _of_this_one(work, failure)
         if failure is not None:
             # On from the first that did not come.
             came = {one.remote_id for one in shown}
             ids = list(takewhile(came.__contains__, ids))
+            if why and not ids:
+                # Or is it the service?
+                others, _ = _gather(work, keys[1:2])
+                if others or work.plan.tries + 1 >= ALERT_AFTER:
+                    place = keys[0].id
+                    over = partial(_passed_over, work, place, why, len(others))
+                    work.store(others, over, whole=True)
+                if others:
+                    continue
         if ids:
             place = ids[-1]
             work.store(shown, partial(_fetched, work, ids, len(shown)), whole=True)
             work.tell(STAGE, work.run.counts["lacking"], len(ids))
-        if failure is not None:
+        if failure is not None and not (why and ids):
             raise failure
+
+
+def _passed_over(
+    work: Work,
+    id_: str,
+    why: str,
+    others: int,
+    transaction: Transaction,
+    run: Run,
+    taken: Taken,
+) -> None:
+    """Go on after somebody who cannot be read; the next pull tries again."""
+    run.counts["unread"] += 1
+    run.counts["fetched"] += others
+    run.note([("unread", id_, why)])
+    given = {"of": work.state.id, "ids": [id_], "moment": work.runtime.clock()}
+    transaction.execute(_ASKED(transaction), given)
+    note_place(transaction, work.state.id, id_)
+
+
+def _of_this_one(work: Work, failure: Exception) -> str:
+    """Return in words what may be the matter with one contact; "" = something else."""
+    stop = stop_for(failure, work.state.integration, work.ready.opened.redactor)
+    if stop.kind != "rest" or stop.throttled:
+        return ""
+    return f"could not be read: {without_addresses(stop.why)}"
 
 
 def _fetched(

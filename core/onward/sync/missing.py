@@ -28,6 +28,11 @@ _KNOWN = (
         rows.c.status != DELETED,
     )
 )
+_SEEN = (
+    select(func.count())
+    .select_from(rows)
+    .where(rows.c.connection_id == bindparam("of"))
+)
 # The pages of a run as rows: ids that were shown. Written out, because each database
 # unpacks a list in its own words; neither needs them all in memory.
 _LISTED = {
@@ -72,6 +77,11 @@ def _statement(transaction: Transaction, words: str) -> Any:
 def count_known(transaction: Transaction, connection_id: int) -> int:
     """Count the contacts of ours that the service is believed to have."""
     return int(transaction.execute(_KNOWN, {"of": connection_id}).scalar_one())
+
+
+def count_seen(transaction: Transaction, connection_id: int) -> int:
+    """Count the remote contacts that were ever shown, whoever they are."""
+    return int(transaction.execute(_SEEN, {"of": connection_id}).scalar_one())
 
 
 def count_missing(transaction: Transaction, run: Run) -> int:

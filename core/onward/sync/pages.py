@@ -100,6 +100,7 @@ def _look_at(work: Work, run: Run, page: Page) -> None:
     run.counts["shown"] += len(shown)
     if not page.lists_everybody:
         run.counts["unordered"] += 1
+        run.counts["told"] = max(run.counts["told"], page.total or 0)
     if work.ready.terms.pull.wanted - {name.lower() for name in shown[0].fields}:
         run.counts["lacking"] += len(shown)
     run.sample = sampled(run, shown)

@@ -29,7 +29,8 @@ def _ask(insert: Any) -> Any:
     return statement.on_conflict_do_update(
         index_elements=["connection_id"],
         set_={
-            "due_at": case((sooner, new.due_at), else_=plans.c.due_at),
+            # Also where it is due: whoever is pulling it then did so before that.
+            "due_at": new.due_at,
             "why": case((sooner, new.why), else_=plans.c.why),
             "full": or_(plans.c.full, new.full),
             # A report of a service says nothing of whether it answers again.
@@ -52,7 +53,7 @@ _WITHOUT = (
 )
 _MOVE = (
     update(plans)
-    # Somebody who asked for a pull meanwhile is not forgotten.
+    # Somebody who asked for a pull meanwhile is not forgotten: it is due then.
     .where(
         plans.c.connection_id == bindparam("of"),
         plans.c.why == bindparam("seen_why"),

@@ -19,6 +19,7 @@ from onward.runtime import Runtime
 from onward.sync.finish import schedule_of
 from onward.sync.plan import Plan, read_plans
 from onward.sync.runs import DONE, Run, last_runs
+from onward.sync.stopped import Synced
 
 DAY = timedelta(days=1)
 
@@ -37,6 +38,8 @@ _SAID: tuple[tuple[str, str], ...] = (
     ("unfit", "values that do not fit"),
     ("missing", "missing in the pages"),
     ("fetched", "read one by one"),
+    ("unread", "that could not be read"),
+    ("lost", "that no page showed, although they are said to be there"),
 )
 
 
@@ -114,11 +117,25 @@ def run_document(run: Run, *, whole: bool = False) -> dict[str, Any]:
     return document
 
 
+def synced_document(synced: Synced) -> dict[str, Any]:
+    """Return for `--json` what became of one call of `sync`."""
+    return {
+        "connection": synced.name,
+        "stopped": synced.stopped,
+        "why": synced.why,
+        "code": synced.code,
+        "again_at": synced.again_at,
+        "run": None if synced.run is None else run_document(synced.run),
+    }
+
+
 def summary(run: Run) -> str:
     """Say in one line what a pull did so far."""
     counts = run.counts
     parts = [f"{counts[name]:,} {words}" for name, words in _SAID if counts[name]]
     pages = "1 page" if run.pages == 1 else f"{run.pages:,} pages"
+    if not run.pages and not parts:
+        return "no page was read"
     said = ", ".join(parts) or "nobody is there"
     return f"{counts['shown']:,} contacts in {pages}: {said}"
 

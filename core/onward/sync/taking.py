@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import orjson
 from sqlalchemy import Connection as Transaction
@@ -22,7 +22,7 @@ from onward.contacts.release import lock_contacts
 from onward.contacts.suppress import OptOut, Stop, add_suppressions, find_suppressions
 from onward.contacts.values import clean_email
 from onward.contract import Membership, RemoteContact
-from onward.errors import InputError, Repeat
+from onward.errors import InputError, PluginError, Repeat
 from onward.events.action import Action, Recorded
 from onward.events.record import Recorder
 from onward.models import RemoteContactRow, table
@@ -109,6 +109,7 @@ class _Row:
     contact_id: int = 0
     base: Mapping[str, str] = field(default_factory=dict[str, str])
     was_ours: bool = False
+    was_known: bool = False
     agreed: Sequence[str] = ()
     clash: str = ""
 
@@ -133,9 +134,14 @@ def take(
     Raises:
         Repeat: somebody else changed one of them; run the transaction again.
     """
-    # An id with a NUL in it is none, and no text for PostgreSQL.
-    latest = {one.remote_id: one for one in records if one.remote_id.isprintable()}
-    latest.pop("", None)
+    latest: dict[str, RemoteContact] = {}
+    for one in records:
+        # An id with a NUL in it is none, and no text for PostgreSQL.
+        if one.remote_id and one.remote_id.isprintable():
+            before = latest.get(one.remote_id)
+            latest[one.remote_id] = _readable(
+                one if before is None else _united(before, one)
+            )
     people: list[RemoteContact] = []
     members: list[RemoteContact] = []
     for one in latest.values():
@@ -171,8 +177,8 @@ class _Taking:
         self.taken = Taken()
         # Remote id → the address of its row; "" when it has none.
         self.addresses: dict[str, str] = {}
-        # Remote contacts that another one took the place of.
-        self.demoted: list[Snapshot] = []
+        # Remote contacts of no row here that changed places with one that is.
+        self.replaced: list[Snapshot] = []
 
     # -- rows of people
 
@@ -184,6 +190,11 @@ class _Taking:
             seen = _PULLED(self.transaction, list(marks), self.of)
             same = {id_ for id_, pulled in seen if pulled == marks[id_]}
             self.taken.counts[UNCHANGED] += len(same)
+            # A push may have changed since what is noted of their memberships.
+            known = [one for one in records if one.segments and one.remote_id in same]
+            self.members(
+                [replace(one, email="", status="", fields={}) for one in known]
+            )
             records = [one for one in records if one.remote_id not in same]
         if records:
             self._bring(self._look_up(records, marks))
@@ -249,6 +260,8 @@ class _Taking:
         ids = sorted({row.contact_id for row in found} - {0})
         facts = load_facts(self.transaction, ids, lists=False)
         linked = remote.ours(self.transaction, self.of, ids, hold=True)
+        for row in found:
+            row.was_known = row.was_ours or row.contact_id in linked
         actions = [self._action(row, facts) for row in found]
         todo = [(row, one) for row, one in zip(found, actions, strict=True) if one]
         if todo:
@@ -270,6 +283,16 @@ class _Taking:
             return found
         kept = [row for row in found if row.contact_id or row.email not in blocked]
         self.taken.counts[ERASED] += len(found) - len(kept)
+        # If they come back by themselves, it is as if they had never been here: what
+        # they decided there is known.
+        place = self.terms.place
+        optouts = [
+            one
+            for row in found
+            if not row.contact_id and row.email in blocked
+            for one in learned(place, row.snapshot, row.record, (), row.email)
+        ]
+        add_suppressions(self.transaction, optouts, self.now)
         return kept
 
     def _action(self, row: _Row, facts: Mapping[int, Facts]) -> Action | None:
@@ -328,7 +351,9 @@ class _Taking:
                 counts[CREATED] += 1
             elif result.contact_id in changed:
                 counts[CHANGED] += 1
-                counts[ALTERED] += row.was_ours
+                # What is read by itself for the first time was so before.
+                is_first = self.whole and row.snapshot.fetched_at is None
+                counts[ALTERED] += row.was_known and not is_first
             row.contact_id = result.contact_id
 
     def _after_merges(self, found: Sequence[_Row]) -> dict[int, Snapshot]:
@@ -352,6 +377,7 @@ class _Taking:
             if known.remote_id in here:
                 linked[contact_id] = here[known.remote_id].snapshot
         shown = {id_ for id_, row in here.items() if row.record.status != DELETED}
+        gone = here.keys() - shown
         for row in found:
             snapshot = row.snapshot
             snapshot.contact_id = row.contact_id
@@ -360,15 +386,43 @@ class _Taking:
             other = linked.get(row.contact_id)
             if other is None or other.remote_id == snapshot.remote_id:
                 linked[row.contact_id] = snapshot
-            elif other.status != DELETED or other.remote_id in shown:
+            elif other.remote_id in shown or (
+                other.status != DELETED and other.remote_id not in gone
+            ):
                 snapshot.alias = True
                 row.clash = f"{other.remote_id} is the same contact's already"
             else:
                 # Deleted and made again there; what was noted of it stays with it.
                 other.alias = True
-                self.demoted.append(other)
-                snapshot.status = remote.BACK
+                self.replaced.append(other)
+                if other.status == DELETED:
+                    snapshot.status = remote.BACK
                 linked[row.contact_id] = snapshot
+        self._replace(here, gone)
+
+    def _replace(self, here: Mapping[str, _Row], gone: Collection[str]) -> None:
+        """Let another remote contact of somebody take the place of one that went.
+
+        Deleted and made again there is not deleted: the person is there.
+        """
+        main = [
+            here[id_]
+            for id_ in gone
+            if here[id_].was_ours and not here[id_].snapshot.alias
+        ]
+        if not main:
+            return
+        who = sorted({row.contact_id for row in main if row.snapshot.status != DELETED})
+        alive = remote.living_aliases(self.transaction, self.of, who)
+        for row in main:
+            other = alive.get(row.contact_id)
+            if other is None or other.remote_id in gone:
+                continue
+            if other.remote_id in here:
+                other = here[other.remote_id].snapshot
+            other.alias, row.snapshot.alias = False, True
+            other.pulled = ""  # its fields were not taken over yet
+            self.replaced.append(other)
 
     def _save(self, found: Sequence[_Row]) -> None:
         terms = self.terms
@@ -396,6 +450,7 @@ class _Taking:
             if self.whole:
                 snapshot.compare(looked)
             if row.clash:
+                snapshot.pulled = ""  # looked at again, until it is over
                 self.taken.counts[CLASHES] += 1
                 self._note(CLASHES, record.remote_id, row.clash)
             snapshot.differs = differences(
@@ -403,7 +458,7 @@ class _Taking:
             ) | (CLASH if row.clash else 0)
             saved[snapshot.remote_id] = snapshot
         add_suppressions(self.transaction, optouts, self.now)
-        for other in self.demoted:
+        for other in self.replaced:
             saved.setdefault(other.remote_id, other)
         remote.save(self.transaction, self.of, saved.values(), self.now)
 
@@ -416,7 +471,7 @@ class _Taking:
     def _count_opt_outs(self, news: Sequence[OptOut], row: _Row) -> None:
         for one in news:
             self.taken.counts[OPT_OUTS[one.code]] += 1
-        if news and row.was_ours:
+        if news and row.was_known:
             self.taken.counts[STOPPED] += 1
 
     def _show(self, row: _Row) -> None:
@@ -467,10 +522,44 @@ class _Taking:
         snapshot = known or Snapshot.unknown(record.remote_id)
         row = _Row(record, snapshot, snapshot.email, snapshot.pulled)
         row.contact_id, row.was_ours = snapshot.contact_id, True
+        row.was_known = True
         return row
 
     def _note(self, kind: str, remote_id: str, why: str) -> None:
         self.taken.notes.append((kind, remote_id, why))
+
+
+def _readable(record: RemoteContact) -> RemoteContact:
+    """Return a row with texts alone: null is what JSON says of blank fields.
+
+    Raises:
+        PluginError: a value is neither.
+    """
+    try:
+        "".join(record.fields.values())  # nearly always all are: one look at them
+    except TypeError:
+        given: Any = record.fields
+        for name, value in given.items():
+            if not isinstance(value, str) and value is not None:
+                raise PluginError(
+                    f"pull() must yield fields as texts: {name} of {record.remote_id} "
+                    f"is {type(value).__name__}"
+                ) from None
+        return replace(record, fields={name: given[name] or "" for name in given})
+    return record
+
+
+def _united(before: RemoteContact, one: RemoteContact) -> RemoteContact:
+    """Return two rows of one remote contact as one; the later counts for the person.
+
+    Pages may show a row for each membership, or people and memberships together.
+    """
+    segments: dict[str, Membership] = {**before.segments, **one.segments}
+    for name, membership in before.segments.items():
+        if membership == "unsubscribed":
+            segments[name] = membership
+    is_person = one.email or one.status or one.fields
+    return replace(one if is_person else before, segments=segments)
 
 
 def _address(record: RemoteContact) -> str:
