@@ -463,6 +463,100 @@ def test_total_that_counts_vanished_rows_ends(client_of: ClientOf) -> None:
     assert (got, asked) == ({"1"}, ["0", "1"])
 
 
+@pytest.mark.parametrize("hole", [[], None, {}])
+def test_empty_page_in_the_middle_is_no_end(hole: object, client_of: ClientOf) -> None:
+    """Rows that were to come again did not; once they do, everybody comes."""
+    shelf = Shelf(60, 20)
+    holes = [hole]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = shelf.handle(request)
+        if shelf.asked[-1][1] and holes:
+            return httpx.Response(200, json={"contacts": holes.pop(), "total": 60})
+        return answer
+
+    client = client_of(handle)
+
+    with pytest.raises(Temporary, match="shifted"):
+        ids(client)
+
+    assert ids(client) == {str(number) for number in range(60)}
+
+
+@pytest.mark.parametrize("nobody", [[], None, {}])
+@pytest.mark.parametrize("stray", [1, 9])
+def test_nobody_who_is_counted_is_no_answer(
+    nobody: object, stray: int, client_of: ClientOf
+) -> None:
+    """One such answer is asked for again, more are an error, and then it works."""
+    shelf = Shelf(9)
+    strays = [nobody] * stray
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if "email" in request.url.params:
+            return httpx.Response(200, json={"contacts": [], "total": 0})
+        if strays:
+            return httpx.Response(200, json={"contacts": strays.pop(), "total": 9})
+        return shelf.handle(request)
+
+    client = client_of(handle)
+
+    if stray > 1:
+        with pytest.raises(Temporary, match="counts 9 contacts and shows none"):
+            ids(client)
+        strays.clear()
+
+    assert ids(client) == {str(number) for number in range(9)}
+
+
+@pytest.mark.parametrize("total", [1, 7])
+def test_total_that_counts_nobody_too_is_not_believed(
+    total: int, client_of: ClientOf
+) -> None:
+    """Where it is too high of everything, an empty collection is empty."""
+    client = client_of(answer({"contacts": [], "subscriptions": [], "total": total}))
+
+    pages = [*client.contacts({}), *client.subscriptions("4410", "unsubscribed")]
+
+    assert [page.rows for page in pages] == [[], []]
+
+
+def test_deleted_contact_that_is_counted_is_not_there(client_of: ClientOf) -> None:
+    """A search for one address believes the rows; not when it counts a crowd."""
+    gone = client_of(answer({"contacts": [], "total": 1}))
+    away = client_of(answer({"contacts": None, "total": 500}))
+
+    with pytest.raises(Temporary, match="counts 500 contacts"):
+        contacts(away)
+
+    assert contacts(gone) == []
+
+
+def test_array_with_gaps_is_a_collection(client_of: ClientOf) -> None:
+    """It comes as an object, whose values are the rows."""
+    rows = {"1": {"contactId": "7"}, "3": {"contactId": "9"}}
+
+    got = contacts(client_of(answer({"contacts": rows, "total": 2})))
+
+    assert got == [{"contactId": "7"}, {"contactId": "9"}]
+
+
+@pytest.mark.parametrize(
+    "odd", ["", 0, 7, "nobody", True, ["https://x/1"], {"contactId": "7"}, [[1]]]
+)
+def test_what_is_no_collection_is_no_answer(odd: object, client_of: ClientOf) -> None:
+    """Nobody is concluded from it; the next answer is understood."""
+    answers = [odd, [{"contactId": "7"}]]
+    client = client_of(
+        lambda _: httpx.Response(200, json={"contacts": answers.pop(0), "total": 1})
+    )
+
+    with pytest.raises(Temporary, match="without the contacts"):
+        contacts(client)
+
+    assert contacts(client) == [{"contactId": "7"}]
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_page_that_fails_is_asked_for_smaller(status: int, client_of: ClientOf) -> None:
     """A page that cannot be answered is read in smaller ones, none of it skipped."""

@@ -39,6 +39,9 @@ OVERLAP = 10
 # list, and that may be what is missing.
 COLLECTIONS = ("a/", "c/", "/contacts", "/lists", "/customfields")
 IGNORED_FILTER = "ignored_filter"
+# The code of an answer that shows nobody and counts somebody.
+CONTRADICTION = "contradiction"
+NOBODY = "nobody@onward.invalid"
 
 
 class Gone(Rejected):
@@ -77,11 +80,24 @@ def _words(body: Row) -> str:
     return " ".join("; ".join(said).split())[:300]
 
 
+def _entries(found: object) -> list[object]:
+    """Return what a collection holds; an array with gaps comes as an object."""
+    if isinstance(found, dict):
+        return list(cast("dict[str, object]", found).values())
+    return cast("list[object]", found) if isinstance(found, list) else []
+
+
 def _rows(body: Row, key: str) -> list[Row]:
     """Return the records of a collection; `null` and bare addresses are none."""
-    found: object = body.get(key)
-    rows = cast("list[object]", found) if isinstance(found, list) else []
+    rows = _entries(body.get(key))
     return [cast("Row", row) for row in rows if isinstance(row, dict) and row]
+
+
+def _is_collection(found: object) -> bool:
+    """Tell whether all there is are records; `null` and blank ones are none."""
+    if found is not None and not isinstance(found, list | dict):
+        return False
+    return all(not one or isinstance(one, dict) for one in _entries(found))
 
 
 def _refused(why: str, status: int) -> CredentialsRefused:
@@ -135,8 +151,8 @@ class Client:
         """GET one page.
 
         Raises:
-            Temporary: it came without the collection or with a warning, so it is not
-                what was asked for.
+            Temporary: it came without the collection, with something else in its
+                place or with a warning, so it is not what was asked for.
         """
         terms = {**query, "limit": str(limit), "offset": str(offset)}
         written = "&".join(f"{name}={value}" for name, value in terms.items())
@@ -145,13 +161,44 @@ class Client:
             raise Temporary(
                 f"iContact did not answer what was asked: {words}", code=IGNORED_FILTER
             )
-        if key not in body:
+        if key not in body or not _is_collection(body[key]):
             # Nobody there would be a list of nobody.
             raise Temporary(
                 f"iContact answered without the {key} that were asked for",
                 code="not_understood",
             )
         return Page(_rows(body, key), count_of(text_of(body.get("total"))))
+
+    def _sure_page(
+        self, path: str, key: str, query: Mapping[str, str], limit: int, offset: int
+    ) -> Page:
+        """GET one page; a first one that shows nobody and counts somebody, twice.
+
+        A search for one address is believed then if it counts few: of a deleted
+        contact nothing is shown, and the total may count it. Anything else only where
+        totals count a few of nobody too.
+
+        Raises:
+            Temporary: as `_page`, or it contradicts itself.
+        """
+        page = self._page(path, key, query, limit, offset)
+        if offset or page.rows or not page.total:
+            return page
+        page = self._page(path, key, query, limit, offset)
+        if page.rows or not page.total:
+            return page
+        if "email" in query:
+            if page.total < SMALLEST_PAGE:
+                return page
+        elif path.startswith(f"{self._folder}/"):
+            terms = {"status": "total", "email": quote(NOBODY, safe="")}
+            nobody = self._page(f"{self._folder}/contacts", "contacts", terms, limit, 0)
+            if not nobody.rows and 0 < (nobody.total or 0) < SMALLEST_PAGE:
+                return page
+        raise Temporary(
+            f"iContact counts {page.total} {key} and shows none of them",
+            code=CONTRADICTION,
+        )
 
     def pages(
         self, path: str, key: str, query: Mapping[str, str], limit: int = PAGE
@@ -163,20 +210,22 @@ class Client:
                 separates values and stays itself, one inside a value does not.
 
         Raises:
-            Temporary: as `_page`, or the pages shifted too far to have seen every row.
+            Temporary: as `_sure_page`, or the pages shifted too far to have seen every
+                row. Not one of the rows that are read twice coming is as much,
+                whatever the total: an empty page in the middle is no end.
         """
         offset = end = longest = 0
         before: list[Row] = []
         while True:
             try:
-                page = self._page(path, key, query, limit, offset)
+                page = self._sure_page(path, key, query, limit, offset)
             except (Rejected, Temporary) as error:
                 if error.status not in (400, 500) or limit <= SMALLEST_PAGE:
                     raise
                 limit = max(limit // 5, SMALLEST_PAGE)
                 continue
-            seam = before[-min(OVERLAP, len(before) // 10) :] if offset < end else []
-            if seam and page.rows and not any(row in page.rows for row in seam):
+            seam = before[offset - end :] if offset < end else []
+            if seam and not any(row in page.rows for row in seam):
                 raise Temporary("iContact's pages shifted while they were read")
             yield page
             reached = offset + len(page.rows)
@@ -190,7 +239,9 @@ class Client:
                 return
             end, before = reached, page.rows
             longest = max(longest, len(page.rows))
-            offset = reached - min(OVERLAP, len(before) // 10)
+            # At least one row comes again; all but one at most, or it would not move.
+            overlap = min(OVERLAP, max(len(before) // 10, 1), max(len(before) - 1, 0))
+            offset = reached - overlap
 
     def _all(self, path: str, key: str) -> Iterator[Row]:
         for number, page in enumerate(self.pages(path, key, {})):
@@ -223,7 +274,7 @@ class Client:
         """GET one page of everybody in the folder, by rising id."""
         terms = {"status": "total", "orderby": "contactId"}
         path = f"{self._folder}/contacts"
-        return self._page(path, "contacts", terms, limit, offset)
+        return self._sure_page(path, "contacts", terms, limit, offset)
 
     def subscriptions(self, list_id: str, status: str) -> Iterator[Page]:
         """GET the memberships of a list that have this status.
@@ -252,7 +303,7 @@ class Client:
         """
         terms = {"listId": quote(list_id, safe=""), "status": status}
         path = f"{self._folder}/subscriptions"
-        return self._page(path, "subscriptions", terms, limit, offset)
+        return self._sure_page(path, "subscriptions", terms, limit, offset)
 
     def actions(self, contact_id: str) -> Iterator[Page]:
         """GET what happened to a contact, newest first as far as is known.

@@ -14,7 +14,13 @@ from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 from onward import CredentialsRefused, RemoteContact, ServiceError, Temporary
-from onward_icontact.client import IGNORED_FILTER, PAGE, Client
+from onward_icontact.client import (
+    CONTRADICTION,
+    IGNORED_FILTER,
+    NOBODY,
+    PAGE,
+    Client,
+)
 from onward_icontact.rows import SMALLEST_PAGE, Page, count_of, may_be_cut, record
 
 URL_BYTES = 4_000
@@ -27,7 +33,6 @@ PROVEN_FOR = timedelta(days=1)
 INDEXED_FOR = timedelta(minutes=10)
 # Characters that are more than themselves in a search, or may be.
 ODD = frozenset("*,'\"")
-NOBODY = "nobody@onward.invalid"
 NEWEST_FIRST = {"orderby": "contactId:desc"}
 EVERYBODY = 10**18  # a highest id above all others: nobody counts as new
 
@@ -75,7 +80,10 @@ def newest_id(client: Client) -> int:
     with client.api.memory.lock:
         number = client.api.memory.get("newest")
         if number is None:
-            _look(client, next(client.contacts(NEWEST_FIRST)))
+            page = _newest_page(client)
+            if page is None:
+                return EVERYBODY
+            _look(client, page)
             number = client.api.memory.get("newest")
     return int(number)
 
@@ -114,7 +122,9 @@ def _together(client: Client, emails: Sequence[str]) -> Found:
             folder: Folder | None = memory.get("folder")
             if folder is None or folder["pages"] == 0:
                 doubted = folder is not None
-                page = next(client.contacts(NEWEST_FIRST))
+                page = _newest_page(client)
+                if page is None:
+                    break
                 folder = _look(client, page)
                 if _is_all(page):
                     return _among(page, emails)
@@ -129,6 +139,21 @@ def _together(client: Client, emails: Sequence[str]) -> Found:
         else:
             _conclude(client, folder, works=True)
             return found
+    return _singly(client, emails)
+
+
+def _newest_page(client: Client) -> Page | None:
+    """Return the newest contacts; None when the folder shows none and counts some.
+
+    Each address is asked for by itself then. Where all were deleted and the total
+    still counts them, nobody could ever be added otherwise.
+    """
+    try:
+        return next(client.contacts(NEWEST_FIRST))
+    except Temporary as error:
+        if error.code != CONTRADICTION:
+            raise
+        return None
 
 
 def _conclude(client: Client, folder: Folder, *, works: bool) -> None:
@@ -227,7 +252,10 @@ def _ask(client: Client, emails: Sequence[str], guards: Sequence[str]) -> Found:
         # A service, or a proxy, that stumbles over a comma or a long address. If it
         # is more than that, the next call without commas says so.
         code = getattr(error, "code", "")
-        if code in (IGNORED_FILTER, "not_json") or error.status in STUMBLES:
+        if (
+            code in (IGNORED_FILTER, CONTRADICTION, "not_json")
+            or error.status in STUMBLES
+        ):
             raise Untrusted from error
         raise
     rows = [contact for page in pages for contact in _records(page)]
@@ -292,7 +320,13 @@ def _by_index(client: Client, emails: Sequence[str], folder: Folder) -> Found:
         elif len(client.api.known_emails(emails)) > pages:
             return _read_folder(client, emails)
         else:
-            newest = _read_newest(client, emails, int(memory.get("indexed_to") or 0))
+            mark = int(memory.get("indexed_to") or 0)
+            try:
+                newest = _read_newest(client, emails, mark)
+            except Temporary as error:
+                if error.code != CONTRADICTION:
+                    raise
+                newest = None
             if newest is None:
                 return _read_folder(client, emails)
             seen = newest
@@ -307,11 +341,16 @@ def _by_index(client: Client, emails: Sequence[str], folder: Folder) -> Found:
 def _read_folder(client: Client, emails: Sequence[str]) -> Found:
     found: Found = {}
     highest = 0
-    for page in client.contacts({"orderby": "contactId"}):
-        contacts = _records(page)
-        client.api.learn(contacts)
-        found |= _among(page, emails)
-        highest = max([highest, *map(id_of, contacts)])
+    try:
+        for page in client.contacts({"orderby": "contactId"}):
+            contacts = _records(page)
+            client.api.learn(contacts)
+            found |= _among(page, emails)
+            highest = max([highest, *map(id_of, contacts)])
+    except Temporary as error:
+        if error.code != CONTRADICTION:
+            raise
+        return _singly(client, emails)
     saw_newest(client, [highest])
     client.api.memory.put("indexed", True, INDEXED_FOR)
     client.api.memory.put("indexed_to", highest)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from onward import Rejected, RemoteKey, Temporary
-from onward_icontact.client import IGNORED_FILTER, Client, Gone
+from onward_icontact.client import CONTRADICTION, IGNORED_FILTER, Client, Gone
 from onward_icontact.fetching import find_member
 from onward_icontact.rows import membership, text_of
 
@@ -118,7 +118,7 @@ def _lists_of(client: Client, contact_id: str) -> list[str]:
             found += _search(client, contact_id, status)
         shown = found or _search(client, contact_id, "unsubscribed")
     except Temporary as error:
-        if error.code != IGNORED_FILTER:
+        if error.code not in (IGNORED_FILTER, CONTRADICTION):
             raise
         return _ask_each(client, contact_id)
     memory = client.api.memory

@@ -15,7 +15,7 @@ from onward import (
     SegmentGone,
     Temporary,
 )
-from onward_icontact.client import Client
+from onward_icontact.client import CONTRADICTION, Client
 from onward_icontact.finding import find_all
 from onward_icontact.rows import Row, membership, text_of
 
@@ -124,18 +124,24 @@ def find_members(
 ) -> tuple[set[str], bool]:
     """Return who of some contacts is a member of a list, and whether all were seen.
 
+    Of a list that counts members and shows none, nobody was seen to be one.
+
     Args:
         most: pages it may cost; of a longer list only the first is read.
     """
     wanted = set(contact_ids)
     found: set[str] = set()
-    for page in client.subscriptions(list_id, "normal"):
-        ids = {text_of(r.get("contactId")) for r in page.rows if is_member(r)}
-        found |= wanted & ids
-        if found == wanted:
-            break
-        if page.rows and (page.total or 0) > most * len(page.rows):
-            return found, False
+    try:
+        for page in client.subscriptions(list_id, "normal"):
+            ids = {text_of(r.get("contactId")) for r in page.rows if is_member(r)}
+            found |= wanted & ids
+            if found == wanted:
+                break
+            if page.rows and (page.total or 0) > most * len(page.rows):
+                return found, False
+    except Temporary as error:
+        if error.code != CONTRADICTION:
+            raise
     return found, True
 
 

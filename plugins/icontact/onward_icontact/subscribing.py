@@ -13,8 +13,9 @@ from onward import (
     Rejected,
     RemoteContact,
     RemoteSegment,
+    Temporary,
 )
-from onward_icontact.client import Client
+from onward_icontact.client import CONTRADICTION, Client
 from onward_icontact.reading import find_members, read_memberships, require_list
 from onward_icontact.rows import membership, text_of
 
@@ -157,7 +158,7 @@ def _opt_outs(
     """Return contact id → status, of a list's rows with these statuses.
 
     Returns:
-        None when asking about each of the people costs less.
+        None when asking about each of the people costs less, or is surer.
     """
     found: dict[str, Membership] = {}
     if people:
@@ -186,15 +187,20 @@ def _rows_with(
     # Asking singly costs a call each: until that would have paid for the pages.
     spent = int(memory.get(singly) or 0) + people
     ids: dict[str, None] = {}
-    for page in client.subscriptions(list_id, status):
-        if page.rows and (page.total or 0) > spent * len(page.rows):
-            memory.put(singly, spent, OPT_OUTS_FOR)
-            return None
-        ids |= {
-            text_of(row.get("contactId")): None
-            for row in page.rows
-            if membership(row) == status
-        }
+    try:
+        for page in client.subscriptions(list_id, status):
+            if page.rows and (page.total or 0) > spent * len(page.rows):
+                memory.put(singly, spent, OPT_OUTS_FOR)
+                return None
+            ids |= {
+                text_of(row.get("contactId")): None
+                for row in page.rows
+                if membership(row) == status
+            }
+    except Temporary as error:
+        if error.code != CONTRADICTION:
+            raise
+        return None
     memory.put(name, {"at": now.isoformat(), "ids": list(ids)}, OPT_OUTS_FOR)
     return list(ids)
 

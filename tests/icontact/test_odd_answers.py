@@ -1,0 +1,190 @@
+"""Answers that are not what they should be put nobody on a list, and blank nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from onward.testing.app import TestApp
+from onward_icontact.simulator import Simulator
+
+OnwardFor = Callable[..., TestApp]
+Body = dict[str, Any]
+
+DELIVERED = ("delivered", "delivered")
+UNSUBSCRIBED = ("skipped", "unsubscribed")
+LIST = "subscriptions"
+
+
+@dataclass
+class Odd:
+    """Stands between Onward and a simulator, and changes some answers.
+
+    Args:
+        changes: resource and how its GETs of 200 are answered, given the query and
+            the body; removed by a test that wants the service well again.
+    """
+
+    sim: Simulator
+    changes: dict[str, Callable[[httpx.QueryParams, Body], object]] = field(
+        default_factory=dict[str, Callable[[httpx.QueryParams, Body], object]]
+    )
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on; change the answer."""
+        answer = self.sim.handle(request)
+        resource = request.url.path.rpartition("/c/8801/")[2]
+        for name, change in self.changes.items():
+            if (
+                request.method == "GET"
+                and answer.status_code == 200
+                and (resource == name or resource.startswith(f"{name}/"))
+            ):
+                body = change(request.url.params, json.loads(answer.content))
+                return httpx.Response(200, json=body)
+        return answer
+
+
+def people(sim: Simulator, size: int, *lists: str, fax: str = "") -> list[str]:
+    """Put so many people there; return their addresses."""
+    emails = [f"p{number:02}@shop.example" for number in range(size)]
+    for email in emails:
+        sim.folder().add_contact(email, "normal", lists, fax=fax)
+    return emails
+
+
+def left(sim: Simulator, size: int) -> list[str]:
+    """Put so many people there who left the Newsletter; return their addresses."""
+    emails = people(sim, size, "Newsletter", fax="555-0199")
+    for email in emails:
+        sim.folder().unsubscribe("Newsletter", email)
+    return emails
+
+
+def known(app: TestApp, emails: list[str]) -> None:
+    """Have them here."""
+    for email in emails:
+        app.upsert_contact({"email": email, "first_name": "Ana"})
+
+
+def faxes(sim: Simulator) -> int:
+    """Return how many still have what only iContact knows."""
+    return sum(1 for one in sim.folder().contacts.values() if one.get("fax"))
+
+
+def once(change: Callable[[Body], object]) -> Callable[..., object]:
+    """Return a change of the first page behind others, and of no other."""
+    done: list[bool] = []
+
+    def odd(query: httpx.QueryParams, body: Body) -> object:
+        if int(query.get("offset", 0)) == 0 or done:
+            return body
+        done.append(True)
+        return change(body)
+
+    return odd
+
+
+def later(app: TestApp) -> None:
+    """Push again what waits."""
+    app.clock.tick(8 * 3_600)
+    app.deliver()
+
+
+# -- pages with nobody, and collections that are no arrays
+
+
+def test_hole_in_the_opt_outs_subscribes_nobody(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """An empty page in the middle is no end of them; read again, they are obeyed."""
+    sim = Simulator(max_limit=20)
+    emails = left(sim, 60)[-12:]
+    odd = Odd(sim, {LIST: once(lambda body: {**body, LIST: []})})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    waiting = tools.pushed(app, *emails)
+    later(app)
+
+    assert {state for state, _ in waiting.values()} == {"waiting"}
+    assert set(tools.ended(app).values()) == {UNSUBSCRIBED}
+    assert sim.folder().on_list("Newsletter") == set()
+
+
+def test_hole_in_the_folder_blanks_nobody(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Who is behind an empty page is not new."""
+    sim = Simulator(max_limit=100, commas="literal")
+    emails = people(sim, 350, fax="555-0199")[-20:]
+    odd = Odd(sim, {"contacts": once(lambda body: {**body, "contacts": []})})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    tools.pushed(app, *emails)
+    later(app)
+
+    assert set(tools.ended(app).values()) == {DELIVERED}
+    assert faxes(sim) == 350
+
+
+@pytest.mark.parametrize("name", ["contacts", LIST])
+@pytest.mark.parametrize("size", [1, 4])
+def test_array_with_gaps_hides_nobody(
+    name: str, size: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """As an object it holds the same people."""
+    sim = Simulator()
+    emails = left(sim, size)
+
+    def gaps(_: httpx.QueryParams, body: Body) -> Body:
+        rows = body.get(name) or []
+        return {**body, name: {str(place + 1): row for place, row in enumerate(rows)}}
+
+    odd = Odd(sim, {name: gaps} if name == "contacts" else {})
+    if name == LIST:
+        odd.changes[name] = lambda query, body: (
+            gaps(query, body) if name in body else body
+        )
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    sim.folder().add_contact("new@shop.example")
+    known(app, ["new@shop.example"])
+
+    assert set(ended.values()) == {UNSUBSCRIBED}
+    assert faxes(sim) == size
+    assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}
+
+
+@pytest.mark.parametrize("nobody", [[], None])
+def test_opt_outs_that_are_counted_and_not_shown(
+    nobody: object, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Each is asked about instead; who left stays off."""
+    sim = Simulator()
+    emails = left(sim, 5)
+
+    def empty(_: httpx.QueryParams, body: Body) -> Body:
+        return {**body, LIST: nobody} if LIST in body else body
+
+    odd = Odd(sim, {LIST: empty})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    new = "new@shop.example"
+    known(app, [new])
+
+    assert set(ended.values()) == {UNSUBSCRIBED}
+    assert tools.pushed(app, new) == {"new": DELIVERED}
