@@ -188,3 +188,143 @@ def test_opt_outs_that_are_counted_and_not_shown(
 
     assert set(ended.values()) == {UNSUBSCRIBED}
     assert tools.pushed(app, new) == {"new": DELIVERED}
+
+
+# -- statuses nobody knows
+
+
+def says(sim: Simulator, email: str, status: str) -> None:
+    """Let the row of somebody on the Newsletter have any status."""
+    contact = sim.folder().find(email)
+    assert contact is not None
+    list_id = sim.folder().list_named("Newsletter").list_id
+    row = sim.folder().membership(list_id, contact.contact_id)
+    assert row is not None
+    row.status = status
+
+
+@pytest.mark.parametrize("word", ["bounced", "donotcontact", "complaint", "removed"])
+def test_membership_nobody_knows_is_no_permission(
+    word: str, sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """They are left alone, with the word in the reason; and pushed once it is known."""
+    [ana] = people(sim, 1, "Newsletter")
+    says(sim, ana, word)
+    app = onward_for(sim)
+    known(app, [ana])
+
+    ended = tools.pushed(app, ana)
+    why = tools.reason(app, ana)
+    writes = [one for one in sim.requests if one.method != "GET"]
+    says(sim, ana, "normal")
+
+    assert (ended, writes) == ({"p00": ("failed", "unknown_status")}, [])
+    assert f'"{word}"' in why
+    assert tools.pushed(app, ana) == {"p00": DELIVERED}
+
+
+@pytest.mark.parametrize("word", ["Unsubscribed", "UNSUBSCRIBED", " unsubscribed "])
+@pytest.mark.parametrize("size", [1, 4])
+def test_unsubscribed_in_any_letters(
+    word: str, size: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """It is read without case and blanks, singly and in a list of opt-outs."""
+    sim = Simulator()
+    emails = left(sim, size)
+
+    def shout(_: httpx.QueryParams, body: Body) -> Body:
+        rows = body.get(LIST) or [body.get("subscription")]
+        for row in filter(None, rows):
+            row["status"] = word
+        return body
+
+    odd = Odd(sim, {LIST: shout})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    new = "new@shop.example"
+    known(app, [new])
+
+    assert set(ended.values()) == {UNSUBSCRIBED}
+    assert tools.pushed(app, new) == {"new": DELIVERED}
+
+
+@pytest.mark.parametrize("word", ["optout", "", None])
+def test_opt_outs_of_an_unknown_status_are_left_alone(
+    word: str | None, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Of several at once too; when the word is known again, they are obeyed."""
+    sim = Simulator()
+    emails = left(sim, 4)
+
+    def rename(_: httpx.QueryParams, body: Body) -> Body:
+        for row in body.get(LIST) or []:
+            row["status"] = word
+        return body
+
+    odd = Odd(sim, {LIST: rename})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    app.clock.tick(3_600)
+
+    assert set(ended.values()) == {("failed", "unknown_status")}
+    assert sim.folder().on_list("Newsletter") == set()
+    assert set(tools.pushed(app, *emails).values()) == {UNSUBSCRIBED}
+
+
+# -- one stray answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"errors": ["Not Found"]}),
+        (500, {"errors": ["No result for (4410)."]}),
+        (200, {"subscription": {}}),
+        (200, {"subscription": {"status": None}}),
+    ],
+)
+def test_stray_answer_subscribes_nobody_again(
+    status: int, body: Body, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """That somebody is on no list is believed when it was said twice."""
+    sim = Simulator()
+    [ana] = left(sim, 1)
+    strays = [httpx.Response(status, json=body)]
+
+    class Stray:
+        def handle(self, request: httpx.Request) -> httpx.Response:
+            if "/subscriptions/" in request.url.path and strays:
+                return strays.pop()
+            return sim.handle(request)
+
+    app = onward_for(sim, between=Stray())
+    known(app, [ana, "new@shop.example"])
+
+    ended = tools.pushed(app, ana)
+
+    assert (ended, strays) == ({"p00": UNSUBSCRIBED}, [])
+    assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}
+
+
+@pytest.mark.parametrize("row", [{}, {"status": "normal"}, {"listId": "4411"}])
+def test_row_of_nobody_is_no_membership(
+    row: Body, sim: Simulator, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A row without the ids that were asked for waits, and is asked for again."""
+    [ana] = people(sim, 1, "Newsletter")
+    odd = Odd(sim, {LIST: lambda _, body: {**body, "subscription": row}})
+    app = onward_for(sim, between=odd)
+    known(app, [ana])
+
+    waiting = tools.pushed(app, ana)
+    odd.changes.clear()
+    later(app)
+
+    assert waiting == {"p00": ("waiting", "not_understood")}
+    assert tools.ended(app) == {"p00": DELIVERED}

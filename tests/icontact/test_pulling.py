@@ -333,6 +333,36 @@ def test_ignored_filter_unsubscribes_nobody(
     assert seen(rest, "opt-outs of VIP") == set()
 
 
+@pytest.mark.parametrize("word", ["bounced", "", None])
+def test_status_nobody_knows_says_nothing(
+    word: str | None, client_of: ClientOf
+) -> None:
+    """It is no opt-out and ends no pull; once it is known, it counts.
+
+    In other letters it is what it is.
+    """
+    sim = crowd(4)
+    for id_ in sim.folder().contacts:
+        sim.folder().subscribe("4410", id_, "normal")
+    left, odd, *there = sim.folder().contacts
+    sim.folder().unsubscribe("Newsletter", "p0@post.example")
+    words: dict[str, Any] = {left: "UnSubscribed", odd: word}
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        body = sim.handle(request).json()
+        for row in body.get("subscriptions") or []:
+            row["status"] = words.get(row["contactId"], row["status"])
+        return httpx.Response(200, json=body)
+
+    pages = list(pull(client_of(handle), None, [NEWS]))
+    del words[odd]
+    after = list(pull(client_of(handle), None, [NEWS]))
+
+    assert seen(pages, "opt-outs of Newsletter") == {left}
+    assert seen(pages, "members of Newsletter") == set(there)
+    assert seen(after, "members of Newsletter") == {odd, *there}
+
+
 def test_every_list_is_asked_for_opt_outs(client_of: ClientOf) -> None:
     """Also the 21st, also those of the same name."""
     sim = crowd(1)

@@ -8,7 +8,7 @@ import pytest
 
 from onward import RemoteContact
 from onward_icontact import IContact
-from onward_icontact.rows import moment_of, record, same
+from onward_icontact.rows import Odd, membership, moment_of, record, same, standing
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,45 @@ def test_a_row_of_a_contact() -> None:
         "pending",
         created_at=datetime(2026, 3, 4, 14, 15, tzinfo=UTC),
     )
+
+
+@pytest.mark.parametrize("blank", [None, "", "  ", [], {}, [""], {"@nil": "true"}])
+def test_what_is_no_scalar_is_blank(blank: object) -> None:
+    """However a blank is written, it is nobody's text; a box is a box."""
+    got = record({"contactId": "7", "city": blank, "vip": False, "zip": "0"})
+
+    assert got.fields == {"city": "", "vip": "0", "zip": "0"}
+
+
+@pytest.mark.parametrize(
+    ("written", "status"),
+    [
+        ("DoNotContact", "opted_out"),
+        (" donotcontact ", "opted_out"),
+        ("BOUNCED", "bounced"),
+        ("Normal", "normal"),
+        ("Quarantined", "Quarantined"),
+        (None, ""),
+    ],
+)
+def test_status_of_a_contact_in_any_letters(written: object, status: str) -> None:
+    """Case and blanks are no difference; an unknown one stays as it is written."""
+    assert record({"contactId": "7", "status": written}).status == status
+
+
+@pytest.mark.parametrize(
+    ("written", "meant", "told"),
+    [
+        ("normal", "normal", "normal"),
+        ("Pending ", "pending", "pending"),
+        ("UNSUBSCRIBED", "unsubscribed", "unsubscribed"),
+        ("bounced", Odd("bounced"), "none"),
+        (None, Odd(""), "none"),
+        ([], Odd(""), "none"),
+    ],
+)
+def test_status_of_a_membership(written: object, meant: object, told: str) -> None:
+    """An unknown one is kept as such; elsewhere it is neither member nor opt-out."""
+    row = {"status": written}
+
+    assert (standing(row), membership(row)) == (meant, told)

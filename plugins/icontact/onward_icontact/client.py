@@ -23,10 +23,12 @@ from onward_icontact.rows import (
     SMALLEST_PAGE,
     Page,
     Row,
+    Standing,
     count_of,
     may_be_cut,
     membership,
     record,
+    standing,
     text_of,
 )
 
@@ -98,6 +100,19 @@ def _is_collection(found: object) -> bool:
     if found is not None and not isinstance(found, list | dict):
         return False
     return all(not one or isinstance(one, dict) for one in _entries(found))
+
+
+def _not_shown(key: str) -> Temporary:
+    return Temporary(
+        f"iContact answered without the {key} that was asked for",
+        code="not_understood",
+    )
+
+
+def _is_of(row: Row, list_id: str, contact_id: str) -> bool:
+    """Tell whether a subscription row is the one of a contact on a list."""
+    ids = {"listId": list_id, "contactId": contact_id}
+    return all(text_of(row.get(name)) == id_ for name, id_ in ids.items())
 
 
 def _refused(why: str, status: int) -> CredentialsRefused:
@@ -327,7 +342,7 @@ class Client:
         except Gone:
             return None
         if not isinstance(row, dict):
-            raise Temporary(f"iContact answered without the {key} that was asked for")
+            raise _not_shown(key)
         return cast("Row", row)
 
     def list_exists(self, list_id: str) -> bool:
@@ -335,8 +350,14 @@ class Client:
         return self._get("lists", list_id, "list") is not None
 
     def contact(self, contact_id: str) -> RemoteContact | None:
-        """GET one contact with all its fields; None when it does not exist."""
+        """GET one contact with all its fields; None when it does not exist.
+
+        Raises:
+            Temporary: it answered with a contact without an id.
+        """
         row = self._get("contacts", contact_id, "contact")
+        if row is not None and not text_of(row.get("contactId")):
+            raise _not_shown("contact")
         return None if row is None else record(row)
 
     def membership(self, list_id: str, contact_id: str) -> Membership:
@@ -344,8 +365,28 @@ class Client:
         row = self.subscription(list_id, contact_id)
         return "none" if row is None else membership(row)
 
+    def standing(self, list_id: str, contact_id: str) -> Standing:
+        """GET the membership of one contact on one list, whatever its status."""
+        row = self.subscription(list_id, contact_id)
+        return "none" if row is None else standing(row)
+
     def subscription(self, list_id: str, contact_id: str) -> Row | None:
-        """GET the row of one contact on one list; None when there is none."""
+        """GET the row of one contact on one list; None when there is none.
+
+        Asked twice: one stray 404 takes nobody off a list, and puts nobody back on
+        it; nor does one row without a status.
+
+        Raises:
+            Temporary: it answered with another row, or with none.
+        """
+        row = self._subscription(list_id, contact_id)
+        if row is None or not text_of(row.get("status")):
+            row = self._subscription(list_id, contact_id)
+        if row is not None and not _is_of(row, list_id, contact_id):
+            raise _not_shown("subscription")
+        return row
+
+    def _subscription(self, list_id: str, contact_id: str) -> Row | None:
         return self._get("subscriptions", f"{list_id}_{contact_id}", "subscription")
 
     # -- writing
@@ -383,7 +424,7 @@ class Client:
 
     def subscribe(
         self, list_id: str, contact_ids: Iterable[str], status: str
-    ) -> tuple[dict[str, Membership], str]:
+    ) -> tuple[dict[str, Standing], str]:
         """POST memberships; return contact id → what came back, and the words.
 
         An empty answer is no success: it may be a duplicate or a refusal.
@@ -393,8 +434,8 @@ class Client:
             for id_ in contact_ids
         ]
         body = self._call("POST", f"{self._folder}/subscriptions", wished)
-        found: dict[str, Membership] = {
-            text_of(row.get("contactId")): membership(row)
+        found: dict[str, Standing] = {
+            text_of(row.get("contactId")): standing(row)
             for row in _rows(body, "subscriptions")
             if text_of(row.get("listId")) == list_id
         }

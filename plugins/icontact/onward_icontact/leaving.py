@@ -82,11 +82,7 @@ def _leave_one(client: Client, list_id: str, contact_id: str) -> bool:
         client.leave(list_id, contact_id)
     except Rejected as error:
         refusal = error
-    # Asked twice: one stray 404 takes nobody off a list.
-    row = client.subscription(list_id, contact_id) or client.subscription(
-        list_id, contact_id
-    )
-    if row is None or text_of(row.get("status")) == "unsubscribed":
+    if client.standing(list_id, contact_id) in ("none", "unsubscribed"):
         return True
     if refusal is not None and not isinstance(refusal, Gone):
         raise refusal

@@ -14,8 +14,8 @@ from typing import Any, cast
 from onward import Membership, Page, Rejected, RemoteContact, RemoteSegment, Temporary
 from onward_icontact.client import IGNORED_FILTER, Client
 from onward_icontact.paging import Place, walk
+from onward_icontact.rows import Odd, count_of, membership, record, standing, text_of
 from onward_icontact.rows import Page as Rows
-from onward_icontact.rows import count_of, membership, record, text_of
 
 CONTACTS, OPT_OUTS, MEMBERS = range(3)
 # In the order in which they are read.
@@ -162,13 +162,16 @@ def _is_there(client: Client, stage: Stage) -> bool:
 def _verify(stage: Stage, rows: Rows) -> None:
     """Refuse rows that were not asked for: a filter that is ignored shows everybody.
 
+    One of a status nobody knows says nothing: it is neither refused nor believed.
+
     Raises:
         Temporary: there is one.
     """
     for row in rows.rows:
+        status = standing(row)
         if (
             text_of(row.get("listId")) != stage.list_id
-            or membership(row) != stage.status
+            or not (isinstance(status, Odd) or status == stage.status)
             or not text_of(row.get("contactId"))
         ):
             raise Temporary(
@@ -187,6 +190,7 @@ def _page(stage: Stage, rows: Rows, place: Place, cursor: object) -> Page:
     contacts = [
         RemoteContact(text_of(row.get("contactId")), "", {}, "", segments)
         for row in rows.rows
+        if membership(row) == stage.status
     ]
     is_listed = stage.sort == MEMBERS and place.whole
     of = stage.list_id if is_listed else ""

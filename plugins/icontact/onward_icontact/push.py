@@ -14,7 +14,6 @@ from itertools import chain
 from onward import (
     Item,
     Lost,
-    Membership,
     Outcome,
     OutcomeKind,
     Rejected,
@@ -24,7 +23,7 @@ from onward import (
 from onward_icontact.client import Client, Gone
 from onward_icontact.finding import find_all, id_of, newest_id, saw_created
 from onward_icontact.reading import blaming_list
-from onward_icontact.rows import same
+from onward_icontact.rows import Odd, Standing, same
 from onward_icontact.subscribing import (
     FRESH,
     Known,
@@ -34,6 +33,7 @@ from onward_icontact.subscribing import (
     settled,
     stopped,
     subscribe,
+    uncertain,
     unsubscribed,
 )
 
@@ -82,10 +82,13 @@ def _push(
     if segment is not None and plan.known:
         check_members(client, segment, plan.known)
         plan.ended += [unsubscribed(one, segment) for one in plan.known if one.has_left]
+        plan.ended += filter(None, (uncertain(one, segment) for one in plan.known))
     yield from plan.ended
     read_at = client.api.now()
     written: list[Known] = []
-    known = [one for one in plan.known if not one.has_left]
+    known = [
+        one for one in plan.known if not (one.has_left or isinstance(one.member, Odd))
+    ]
     results = client.api.each(lambda one: _change(client, one, changed), known)
     for result in chain(_create(client, plan.new), results):
         if isinstance(result, Outcome):
@@ -185,7 +188,7 @@ def _create(client: Client, items: Sequence[Item]) -> Iterator[Known | Outcome]:
         else:
             # A lower id is somebody who was deleted and is now revived: with the
             # opt-outs of old.
-            member: Membership | None = "none" if id_of(contact) > newest else None
+            member: Standing | None = "none" if id_of(contact) > newest else None
             sent = _new_body(item)
             yield _believe(client, Known(item, contact, member), sent, words)
     if missing and len(items) == 1:

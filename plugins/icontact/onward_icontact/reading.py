@@ -17,7 +17,7 @@ from onward import (
 )
 from onward_icontact.client import CONTRADICTION, Client
 from onward_icontact.finding import find_all
-from onward_icontact.rows import Row, membership, text_of
+from onward_icontact.rows import Row, Standing, membership, text_of
 
 
 def require_list(client: Client, segment: RemoteSegment) -> None:
@@ -96,13 +96,13 @@ def _read(
 
 def read_memberships(
     client: Client, list_id: str, contact_ids: Sequence[str]
-) -> dict[str, Membership]:
+) -> dict[str, Standing]:
     """Return contact id → membership of the list, in as few calls as possible."""
     members = _members(client, list_id, contact_ids)
-    found: dict[str, Membership] = dict.fromkeys(members, "normal")
+    found: dict[str, Standing] = dict.fromkeys(members, "normal")
 
-    def ask(contact_id: str) -> tuple[str, Membership]:
-        return contact_id, client.membership(list_id, contact_id)
+    def ask(contact_id: str) -> tuple[str, Standing]:
+        return contact_id, client.standing(list_id, contact_id)
 
     left = [id_ for id_ in contact_ids if id_ not in members]
     return found | dict(client.api.each(ask, left))

@@ -33,6 +33,16 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Odd:
+    """A membership whose status nobody knows; it is no permission to subscribe."""
+
+    word: str
+
+
+Standing = Membership | Odd
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a collection; `total` is None when the answer has none."""
 
@@ -41,8 +51,11 @@ class Page:
 
 
 def text_of(value: object) -> str:
-    """Return a wire value as text: null and "" are the same, ids are texts."""
-    if value is None:
+    """Return a wire value as text: null and "" are the same, ids are texts.
+
+    An array or an object is how some write a blank, and never somebody's text.
+    """
+    if value is None or isinstance(value, list | dict):
         return ""
     if isinstance(value, bool):
         return "1" if value else "0"
@@ -67,7 +80,7 @@ def moment_of(value: object) -> datetime | None:
 
 def record(row: Row) -> RemoteContact:
     """Return a contact row as Onward sees remote contacts."""
-    status = text_of(row.get("status"))
+    word = text_of(row.get("status"))
     # Folders have hundreds of thousands of these: no call for the usual values, and no
     # default that has to be made.
     fields = {
@@ -81,7 +94,7 @@ def record(row: Row) -> RemoteContact:
         text_of(row.get("contactId")),
         text_of(row.get("email")).lower(),
         fields,
-        STATUSES.get(status, status),
+        STATUSES.get(word.lower(), word),
         {},
         moment_of(row.get("createDate")),
     )
@@ -105,12 +118,19 @@ def _normal(text: str) -> str:
     return midnight[1] if midnight else text
 
 
-def membership(row: Row) -> Membership:
-    """Return the status of a subscription row."""
-    status = text_of(row.get("status"))
+def standing(row: Row) -> Standing:
+    """Return the status of a subscription row, in any case."""
+    word = text_of(row.get("status"))
+    status = word.lower()
     if status in ("normal", "pending", "unsubscribed"):
         return cast("Membership", status)
-    return "none"
+    return Odd(word)
+
+
+def membership(row: Row) -> Membership:
+    """Return the status of a subscription row; an unknown one is neither."""
+    status = standing(row)
+    return "none" if isinstance(status, Odd) else status
 
 
 def may_be_cut(size: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from onward import (
     Item,
@@ -17,7 +18,7 @@ from onward import (
 )
 from onward_icontact.client import CONTRADICTION, Client
 from onward_icontact.reading import find_members, read_memberships, require_list
-from onward_icontact.rows import membership, text_of
+from onward_icontact.rows import Odd, Standing, standing, text_of
 
 OPT_OUTS_FOR = timedelta(minutes=10)
 # Older than this they are read again before somebody is subscribed, unless there
@@ -42,7 +43,7 @@ class Known:
 
     item: Item
     contact: RemoteContact
-    member: Membership | None = None
+    member: Standing | None = None
     altered: str = ""
 
     @property
@@ -70,6 +71,17 @@ def unsubscribed(known: Known, segment: RemoteSegment) -> Outcome:
     """Skip somebody who left the list, and remember it."""
     why = f"unsubscribed from {segment.name} in iContact"
     return known.item.opted_out("segment", "unsubscribed", why, known.contact.remote_id)
+
+
+def uncertain(known: Known, segment: RemoteSegment) -> Outcome | None:
+    """Leave alone whose status on the list is an unknown one; None for all others."""
+    if not isinstance(known.member, Odd):
+        return None
+    why = (
+        f'iContact says its status on {segment.name} is "{known.member.word}", which '
+        "Onward does not know"
+    )
+    return known.item.rejected("unknown_status", why, known.contact.remote_id)
 
 
 def delivered(known: Known, code: str = "", reason: str = "") -> Outcome:
@@ -101,7 +113,7 @@ def check_members(
         for known in people
         if known.item.on_segment and not known.item.unsure and not known.item.force
     }
-    read: dict[str, Membership] = {}
+    read: dict[str, Standing] = {}
     unclear = set(ids)
     if len(people) > FEW_PEOPLE:
         members, is_all = set[str](), False
@@ -132,7 +144,7 @@ def check_created(
 ) -> None:
     """Note who of those just created left the list before: iContact revived them."""
     ids = [known.contact.remote_id for known in people]
-    left: Mapping[str, Membership] | None = None
+    left: Mapping[str, Standing] | None = None
     if len(people) > FEW_PEOPLE:
         # Read after they were revived: before, theirs may not have been shown.
         _forget_opt_outs(client, segment.id)
@@ -144,7 +156,7 @@ def check_created(
 
 
 def _forget_opt_outs(client: Client, list_id: str) -> None:
-    client.api.memory.put(f"unsubscribed:{list_id}", None)
+    client.api.memory.put(f"with_unsubscribed:{list_id}", None)
 
 
 def _opt_outs(
@@ -154,55 +166,71 @@ def _opt_outs(
     statuses: Sequence[Membership] = ("unsubscribed", "pending"),
     *,
     fresh: bool,
-) -> Mapping[str, Membership] | None:
+) -> Mapping[str, Standing] | None:
     """Return contact id → status, of a list's rows with these statuses.
 
     Returns:
+        Also those among them whose status is an unknown one.
         None when asking about each of the people costs less, or is surer.
     """
-    found: dict[str, Membership] = {}
+    found: dict[str, Standing] = {}
     if people:
         with client.api.memory.lock:
             for status in statuses:
-                ids = _rows_with(client, list_id, status, len(people), fresh=fresh)
-                if ids is None:
+                kept = _rows_with(client, list_id, status, len(people), fresh=fresh)
+                if kept is None:
                     return None
-                found |= dict.fromkeys(ids, status)
+                found |= dict.fromkeys(kept["ids"], status)
+                found |= {id_: Odd(word) for id_, word in kept["odd"].items()}
     return found
+
+
+class Kept(TypedDict):
+    """Rows of a list with one status, as they were read.
+
+    `at` is when, in ISO format, `ids` whose they are; `odd` are contact id → status
+    of rows among them whose status is an unknown one.
+    """
+
+    at: str
+    ids: list[str]
+    odd: dict[str, str]
 
 
 def _rows_with(
     client: Client, list_id: str, status: Membership, people: int, *, fresh: bool
-) -> list[str] | None:
+) -> Kept | None:
     memory, now = client.api.memory, client.api.now()
-    name, singly = f"{status}:{list_id}", f"asked_singly:{status}:{list_id}"
-    kept = memory.get(name)
+    name, singly = f"with_{status}:{list_id}", f"asked_singly:{status}:{list_id}"
+    kept: Kept | None = memory.get(name)
     if kept is not None and (
         not fresh
         or len(kept["ids"]) > MANY_OPT_OUTS
         or now - datetime.fromisoformat(kept["at"]) <= FRESH
     ):
-        known: list[str] = kept["ids"]
-        return known
+        return kept
     # Asking singly costs a call each: until that would have paid for the pages.
     spent = int(memory.get(singly) or 0) + people
     ids: dict[str, None] = {}
+    odd: dict[str, str] = {}
     try:
         for page in client.subscriptions(list_id, status):
             if page.rows and (page.total or 0) > spent * len(page.rows):
                 memory.put(singly, spent, OPT_OUTS_FOR)
                 return None
-            ids |= {
-                text_of(row.get("contactId")): None
-                for row in page.rows
-                if membership(row) == status
-            }
+            for row in page.rows:
+                id_, is_now = text_of(row.get("contactId")), standing(row)
+                if isinstance(is_now, Odd):
+                    odd[id_] = is_now.word
+                elif is_now == status:
+                    ids[id_] = None
     except Temporary as error:
         if error.code != CONTRADICTION:
             raise
         return None
-    memory.put(name, {"at": now.isoformat(), "ids": list(ids)}, OPT_OUTS_FOR)
-    return list(ids)
+    kept = {"at": now.isoformat(), "ids": list(ids), "odd": odd}
+    memory.put(name, kept, OPT_OUTS_FOR)
+    return kept
 
 
 # -- putting them on the list
@@ -226,6 +254,8 @@ def settled(known: Known, segment: RemoteSegment) -> Outcome | None:
     """Return the outcome that a membership means, None when there is none yet."""
     if known.has_left:
         return unsubscribed(known, segment)
+    if (outcome := uncertain(known, segment)) is not None:
+        return outcome
     if known.contact.status != "pending" and known.member in (
         "normal",
         known.item.opt_in,
