@@ -328,3 +328,59 @@ def test_row_of_nobody_is_no_membership(
 
     assert waiting == {"p00": ("waiting", "not_understood")}
     assert tools.ended(app) == {"p00": DELIVERED}
+
+
+# -- two rows of one address
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("commas", ["honoured", "literal"])
+def test_living_row_is_preferred(
+    size: int,
+    is_first: bool,
+    commas: Any,
+    onward_for: OnwardFor,
+    tools: SimpleNamespace,
+) -> None:
+    """A deleted contact of the same address does not hide the one who is there."""
+    sim = Simulator(commas=commas)
+    emails = people(sim, size, fax="555-0199")
+    people_else = [f"other-{number}@post.example" for number in range(60)]
+    for email in people_else:
+        sim.folder().add_contact(email)
+
+    def twice(_: httpx.QueryParams, body: Body) -> Body:
+        rows = body.get("contacts") or []
+        gone = [
+            {**row, "contactId": f"1{row['contactId']}", "status": "deleted"}
+            for row in rows
+            if row["email"] in emails
+        ]
+        both = [*gone, *rows] if is_first else [*rows, *gone]
+        return {**body, "contacts": both, "total": len(both)} if rows else body
+
+    odd = Odd(sim, {"contacts": twice})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+
+    assert set(ended.values()) == {DELIVERED}
+    assert faxes(sim) == size
+
+
+def test_deleted_row_alone_is_found(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Where iContact shows only that one, it counts, until somebody is there."""
+    sim = Simulator(total_includes_deleted="yes")
+    [ana] = people(sim, 1)
+    contact = sim.folder().find(ana)
+    assert contact is not None
+    sim.folder().delete_contact(contact)
+    app = onward_for(sim)
+    known(app, [ana, "new@shop.example"])
+
+    assert tools.pushed(app, ana) == {"p00": ("skipped", "deleted")}
+    assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}

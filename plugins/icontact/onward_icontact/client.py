@@ -97,9 +97,10 @@ def _rows(body: Row, key: str) -> list[Row]:
 
 def _is_collection(found: object) -> bool:
     """Tell whether all there is are records; `null` and blank ones are none."""
-    if found is not None and not isinstance(found, list | dict):
+    if not (found is None or isinstance(found, (list, dict))):
         return False
-    return all(not one or isinstance(one, dict) for one in _entries(found))
+    entries = _entries(cast("object", found))
+    return all(not one or isinstance(one, dict) for one in entries)
 
 
 def _not_shown(key: str) -> Temporary:

@@ -259,12 +259,13 @@ def _ask(client: Client, emails: Sequence[str], guards: Sequence[str]) -> Found:
             raise Untrusted from error
         raise
     rows = [contact for page in pages for contact in _records(page)]
-    found = {contact.email: contact for contact in rows}
+    found = _by_email(rows)
     # One that comes twice takes the place of another. Rows on a second page mean a
     # cap that was not there before: they can shift.
     if (
         not {first, last} <= found.keys() <= set(asked) - {NOBODY}
-        or len(found) < len(rows)
+        or len({one.remote_id for one in rows}) < len(rows)
+        or len(found) < len(rows) >= len(asked)
         or sum(1 for page in pages if page.rows) > 1
         or (pages[0].total or 0) > len(asked)
     ):
@@ -288,16 +289,19 @@ def _find_one(client: Client, email: str) -> Found:
     Raises:
         Temporary: the folder cannot be searched by address.
     """
+    found: Found = {}
     for page in client.contacts({"email": quote(email, safe="")}):
         for contact in _records(page):
             if contact.email == email:
-                return {email: contact}
-            if "*" not in email:
+                found[email] = contact
+                if contact.status != "deleted":
+                    return found
+            elif "*" not in email:
                 raise Temporary(
                     "iContact answered a search for one address with another",
                     code=IGNORED_FILTER,
                 )
-    return {}
+    return found
 
 
 # -- by reading the folder
@@ -345,7 +349,7 @@ def _read_folder(client: Client, emails: Sequence[str]) -> Found:
         for page in client.contacts({"orderby": "contactId"}):
             contacts = _records(page)
             client.api.learn(contacts)
-            found |= _among(page, emails)
+            found = _by_email([*found.values(), *_among(page, emails).values()])
             highest = max([highest, *map(id_of, contacts)])
     except Temporary as error:
         if error.code != CONTRADICTION:
@@ -368,7 +372,7 @@ def _read_newest(client: Client, emails: Sequence[str], mark: int) -> Found | No
         if ids != sorted(ids, reverse=True):
             return None
         client.api.learn(contacts)
-        found |= _among(page, emails)
+        found = _by_email([*found.values(), *_among(page, emails).values()])
         if ids and ids[-1] <= mark:
             break
     saw_newest(client, ids)
@@ -382,4 +386,13 @@ def _records(page: Page) -> list[RemoteContact]:
 
 def _among(page: Page, emails: Sequence[str]) -> Found:
     wanted = set(emails)
-    return {one.email: one for one in _records(page) if one.email in wanted}
+    return _by_email(one for one in _records(page) if one.email in wanted)
+
+
+def _by_email(contacts: Iterable[RemoteContact]) -> Found:
+    """Return address → contact; of a deleted and a living one the living."""
+    found: Found = {}
+    for contact in contacts:
+        if contact.status != "deleted" or contact.email not in found:
+            found[contact.email] = contact
+    return found
