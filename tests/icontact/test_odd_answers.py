@@ -104,7 +104,7 @@ def test_hole_in_the_opt_outs_subscribes_nobody(
     onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """An empty page in the middle is no end of them; read again, they are obeyed."""
-    sim = Simulator(max_limit=20)
+    sim = Simulator(max_limit=20, opt_out_subscribe="resubscribes")
     emails = left(sim, 60)[-12:]
     odd = Odd(sim, {LIST: once(lambda body: {**body, LIST: []})})
     app = onward_for(sim, between=odd)
@@ -135,13 +135,39 @@ def test_hole_in_the_folder_blanks_nobody(
     assert faxes(sim) == 350
 
 
+@pytest.mark.parametrize("commas", ["honoured", "literal"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_folder_that_is_empty_once_blanks_nobody(
+    commas: Any, call: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """That nobody is there is believed of a folder when it was said twice."""
+    sim = Simulator(commas=commas, max_limit=100)
+    emails = people(sim, 250, fax="555-0199")[-20:]
+    calls: list[int] = []
+
+    def empty(query: httpx.QueryParams, body: Body) -> Body:
+        if "email" in query:
+            return body
+        calls.append(len(calls) + 1)
+        return {"contacts": [], "total": 0} if len(calls) == call else body
+
+    app = onward_for(sim, between=Odd(sim, {"contacts": empty}))
+    known(app, emails)
+
+    tools.pushed(app, *emails)
+    later(app)
+
+    assert set(tools.ended(app).values()) == {DELIVERED}
+    assert faxes(sim) == 250
+
+
 @pytest.mark.parametrize("name", ["contacts", LIST])
 @pytest.mark.parametrize("size", [1, 4])
 def test_array_with_gaps_hides_nobody(
     name: str, size: int, onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """As an object it holds the same people."""
-    sim = Simulator()
+    sim = Simulator(opt_out_subscribe="resubscribes")
     emails = left(sim, size)
 
     def gaps(_: httpx.QueryParams, body: Body) -> Body:
@@ -171,7 +197,7 @@ def test_opt_outs_that_are_counted_and_not_shown(
     nobody: object, onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """Each is asked about instead; who left stays off."""
-    sim = Simulator()
+    sim = Simulator(opt_out_subscribe="resubscribes")
     emails = left(sim, 5)
 
     def empty(_: httpx.QueryParams, body: Body) -> Body:
@@ -229,7 +255,7 @@ def test_unsubscribed_in_any_letters(
     word: str, size: int, onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """It is read without case and blanks, singly and in a list of opt-outs."""
-    sim = Simulator()
+    sim = Simulator(opt_out_subscribe="resubscribes")
     emails = left(sim, size)
 
     def shout(_: httpx.QueryParams, body: Body) -> Body:
@@ -256,7 +282,7 @@ def test_opt_outs_of_an_unknown_status_are_left_alone(
     word: str | None, onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """Of several at once too; when the word is known again, they are obeyed."""
-    sim = Simulator()
+    sim = Simulator(opt_out_subscribe="resubscribes")
     emails = left(sim, 4)
 
     def rename(_: httpx.QueryParams, body: Body) -> Body:
@@ -293,7 +319,7 @@ def test_stray_answer_subscribes_nobody_again(
     status: int, body: Body, onward_for: OnwardFor, tools: SimpleNamespace
 ) -> None:
     """That somebody is on no list is believed when it was said twice."""
-    sim = Simulator()
+    sim = Simulator(opt_out_subscribe="resubscribes")
     [ana] = left(sim, 1)
     strays = [httpx.Response(status, json=body)]
 
@@ -384,3 +410,105 @@ def test_deleted_row_alone_is_found(
 
     assert tools.pushed(app, ana) == {"p00": ("skipped", "deleted")}
     assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}
+
+
+# -- opt-outs that no search shows
+
+
+def hidden(_: httpx.QueryParams, body: Body) -> Body:
+    """Show nobody in a search for memberships, and say so."""
+    return {**body, LIST: [], "total": 0} if LIST in body else body
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 30])
+def test_opt_outs_that_are_hidden(
+    size: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """A search that never showed an opt-out proves nothing: each is asked about."""
+    sim = Simulator(opt_out_subscribe="resubscribes")
+    emails = left(sim, size)
+    odd = Odd(sim, {LIST: hidden})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    known(app, ["new@shop.example"])
+
+    assert set(ended.values()) == {UNSUBSCRIBED}
+    assert sim.folder().on_list("Newsletter") == set()
+    assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}
+
+
+@pytest.mark.parametrize("size", [3, 30])
+def test_one_search_that_shows_nobody(
+    size: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Where opt-outs were seen before, it is asked again."""
+    sim = Simulator(opt_out_subscribe="resubscribes")
+    emails = left(sim, size + 1)
+    odd = Odd(sim)
+    app = onward_for(sim, between=odd)
+    known(app, [*emails, "a@shop.example", "b@shop.example"])
+    tools.pushed(app, emails[-1], "a@shop.example", "b@shop.example")
+    app.clock.tick(3_600)
+    strays = [hidden]
+    odd.changes[LIST] = lambda query, body: (
+        strays.pop()(query, body)
+        if strays and query.get("status") == "unsubscribed"
+        else body
+    )
+
+    ended = tools.pushed(app, *emails[:-1])
+
+    assert (set(ended.values()), strays) == ({UNSUBSCRIBED}, [])
+
+
+def test_revived_with_opt_outs_that_are_hidden(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Who comes back with an id of old is asked about by itself."""
+    sim = Simulator(opt_out_subscribe="resubscribes")
+    emails = left(sim, 8)
+    for email in emails:
+        contact = sim.folder().find(email)
+        assert contact is not None
+        sim.folder().delete_contact(contact)
+    for number in range(520):
+        sim.folder().add_contact(f"other-{number}@post.example")
+    odd = Odd(sim, {LIST: hidden})
+    app = onward_for(sim, between=odd)
+    known(app, emails)
+
+    ended = tools.pushed(app, *emails)
+    odd.changes.clear()
+    known(app, ["new@shop.example"])
+
+    assert set(ended.values()) == {UNSUBSCRIBED}
+    assert tools.pushed(app, "new@shop.example") == {"new": DELIVERED}
+
+
+def test_opt_outs_that_a_pull_showed_prove_the_search(
+    onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """Then many who are on no list cost no call each; before, they do."""
+    sim = Simulator()
+    emails = people(sim, 30)
+    sim.folder().add_contact("left@shop.example", "normal", ["VIP"])
+    sim.folder().unsubscribe("VIP", "left@shop.example")
+    app = onward_for(sim)
+    known(app, emails)
+
+    def singly() -> int:
+        asked = [one for one in sim.calls("GET", LIST) if "_" in one.path]
+        sim.requests.clear()
+        return len(asked)
+
+    tools.pushed(app, *emails[:15])
+    before = singly()
+    app.sync("icontact")
+    singly()
+    tools.pushed(app, *emails[15:])
+
+    assert (before, singly()) == (15, 0)
+    assert len(sim.folder().on_list("Newsletter")) == 30

@@ -366,12 +366,20 @@ class Client:
         row = self.subscription(list_id, contact_id)
         return "none" if row is None else membership(row)
 
-    def standing(self, list_id: str, contact_id: str) -> Standing:
-        """GET the membership of one contact on one list, whatever its status."""
-        row = self.subscription(list_id, contact_id)
+    def standing(
+        self, list_id: str, contact_id: str, *, once: bool = False
+    ) -> Standing:
+        """GET the membership of one contact on one list, whatever its status.
+
+        Args:
+            once: one answer that there is none is enough.
+        """
+        row = self.subscription(list_id, contact_id, once=once)
         return "none" if row is None else standing(row)
 
-    def subscription(self, list_id: str, contact_id: str) -> Row | None:
+    def subscription(
+        self, list_id: str, contact_id: str, *, once: bool = False
+    ) -> Row | None:
         """GET the row of one contact on one list; None when there is none.
 
         Asked twice: one stray 404 takes nobody off a list, and puts nobody back on
@@ -381,7 +389,7 @@ class Client:
             Temporary: it answered with another row, or with none.
         """
         row = self._subscription(list_id, contact_id)
-        if row is None or not text_of(row.get("status")):
+        if not (row and text_of(row.get("status"))) and not (once and row is None):
             row = self._subscription(list_id, contact_id)
         if row is not None and not _is_of(row, list_id, contact_id):
             raise _not_shown("subscription")
@@ -416,7 +424,7 @@ class Client:
         path = f"{self._folder}/contacts/{quote(contact_id, safe='')}"
         body = self._call("POST", path, dict(fields))
         row, words = body.get("contact"), _words(body)
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) or not row:
             if words:
                 raise Rejected(words)
             why = "iContact did not show the contact it changed"

@@ -14,6 +14,7 @@ from typing import Any, cast
 from onward import Membership, Page, Rejected, RemoteContact, RemoteSegment, Temporary
 from onward_icontact.client import IGNORED_FILTER, Client
 from onward_icontact.paging import Place, walk
+from onward_icontact.reading import saw_opt_outs
 from onward_icontact.rows import Odd, count_of, membership, record, standing, text_of
 from onward_icontact.rows import Page as Rows
 
@@ -137,6 +138,8 @@ def _read(client: Client, stage: Stage, place: Place) -> Iterator[tuple[Rows, bo
     def get(limit: int, offset: int) -> Rows:
         rows = client.subscriptions_page(stage.list_id, stage.status, limit, offset)
         _verify(stage, rows)
+        if stage.sort == OPT_OUTS and any(membership(r) != "none" for r in rows.rows):
+            saw_opt_outs(client)
         return rows
 
     try:

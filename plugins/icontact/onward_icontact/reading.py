@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 from onward import (
     Item,
@@ -18,6 +19,23 @@ from onward import (
 from onward_icontact.client import CONTRADICTION, Client
 from onward_icontact.finding import find_all
 from onward_icontact.rows import Row, Standing, membership, text_of
+
+# How long a search that shows nobody may be believed after one that showed somebody.
+# A pull a day renews it.
+SHOWN_FOR = timedelta(days=2)
+SHOWN = "showed_opt_outs"
+
+
+def saw_opt_outs(client: Client) -> None:
+    """Keep that a search for a list's opt-outs shows them."""
+    with client.api.memory.lock:
+        if not client.api.memory.get(SHOWN):
+            client.api.memory.put(SHOWN, True, SHOWN_FOR)
+
+
+def shows_opt_outs(client: Client) -> bool:
+    """Tell whether a search for opt-outs was seen to show any, on whatever list."""
+    return bool(client.api.memory.get(SHOWN))
 
 
 def require_list(client: Client, segment: RemoteSegment) -> None:
@@ -95,14 +113,18 @@ def _read(
 
 
 def read_memberships(
-    client: Client, list_id: str, contact_ids: Sequence[str]
+    client: Client, list_id: str, contact_ids: Sequence[str], *, once: bool = False
 ) -> dict[str, Standing]:
-    """Return contact id → membership of the list, in as few calls as possible."""
+    """Return contact id → membership of the list, in as few calls as possible.
+
+    Args:
+        once: one answer that there is none is enough, as something else says so too.
+    """
     members = _members(client, list_id, contact_ids)
     found: dict[str, Standing] = dict.fromkeys(members, "normal")
 
     def ask(contact_id: str) -> tuple[str, Standing]:
-        return contact_id, client.standing(list_id, contact_id)
+        return contact_id, client.standing(list_id, contact_id, once=once)
 
     left = [id_ for id_ in contact_ids if id_ not in members]
     return found | dict(client.api.each(ask, left))

@@ -17,8 +17,15 @@ from onward import (
     Temporary,
 )
 from onward_icontact.client import CONTRADICTION, Client
-from onward_icontact.reading import find_members, read_memberships, require_list
-from onward_icontact.rows import Odd, Standing, standing, text_of
+from onward_icontact.finding import EVERYBODY, newest_id
+from onward_icontact.reading import (
+    find_members,
+    read_memberships,
+    require_list,
+    saw_opt_outs,
+    shows_opt_outs,
+)
+from onward_icontact.rows import Odd, Row, Standing, standing, text_of
 
 OPT_OUTS_FOR = timedelta(minutes=10)
 # Older than this they are read again before somebody is subscribed, unless there
@@ -26,6 +33,8 @@ OPT_OUTS_FOR = timedelta(minutes=10)
 FRESH = timedelta(seconds=10)
 MANY_OPT_OUTS = 1_000
 FEW_PEOPLE = 2
+# So many who are about to be subscribed are asked about singly, whatever lists say.
+FEW_FREE = 5
 ADDRESS_WORDS = {
     "opted_out": ("do_not_contact", "do not contact in iContact"),
     "bounced": ("bounced", "bounced in iContact"),
@@ -106,6 +115,10 @@ def check_members(
     Few are asked about singly. Of many, those believed to be on the list are
     looked for among its members, if that costs little; the list's opt-outs are
     read for all others, whatever we believe to know.
+
+    Who is in none of these and would be subscribed is asked about as well, as long as
+    no reading of opt-outs was seen to show any, and always if they are few: their
+    status may be one that no search shows.
     """
     ids = [known.contact.remote_id for known in people]
     believed = {
@@ -132,6 +145,10 @@ def check_members(
                 for known in people
                 if known.item.unsure or known.item.force or known.item.on_segment
             } - read.keys()
+            free = set(ids) - read.keys() - unclear
+            if len(free) <= FEW_FREE or not shows_opt_outs(client):
+                # The list said the same: once is enough.
+                read |= read_memberships(client, segment.id, sorted(free), once=True)
         else:
             unclear -= members
     read |= read_memberships(client, segment.id, sorted(unclear))
@@ -149,6 +166,11 @@ def check_created(
         # Read after they were revived: before, theirs may not have been shown.
         _forget_opt_outs(client, segment.id)
         left = _opt_outs(client, segment.id, ids, ("unsubscribed",), fresh=True)
+        # Where newest ids tell nothing these are simply new, and may be a hundred.
+        if not shows_opt_outs(client) and (
+            len(people) <= FEW_FREE or newest_id(client) < EVERYBODY
+        ):
+            left = None
     if left is None:
         left = read_memberships(client, segment.id, ids)
     for known in people:
@@ -211,26 +233,43 @@ def _rows_with(
         return kept
     # Asking singly costs a call each: until that would have paid for the pages.
     spent = int(memory.get(singly) or 0) + people
-    ids: dict[str, None] = {}
-    odd: dict[str, str] = {}
     try:
-        for page in client.subscriptions(list_id, status):
-            if page.rows and (page.total or 0) > spent * len(page.rows):
-                memory.put(singly, spent, OPT_OUTS_FOR)
-                return None
-            for row in page.rows:
-                id_, is_now = text_of(row.get("contactId")), standing(row)
-                if isinstance(is_now, Odd):
-                    odd[id_] = is_now.word
-                elif is_now == status:
-                    ids[id_] = None
+        rows = _read_rows(client, list_id, status, spent)
+        if rows == [] and status == "unsubscribed" and shows_opt_outs(client):
+            # Asked twice: one stray answer subscribes nobody again.
+            rows = _read_rows(client, list_id, status, spent)
     except Temporary as error:
         if error.code != CONTRADICTION:
             raise
         return None
+    if rows is None:
+        memory.put(singly, spent, OPT_OUTS_FOR)
+        return None
+    ids: dict[str, None] = {}
+    odd: dict[str, str] = {}
+    for row in rows:
+        id_, is_now = text_of(row.get("contactId")), standing(row)
+        if isinstance(is_now, Odd):
+            odd[id_] = is_now.word
+        elif is_now == status:
+            ids[id_] = None
+    if ids and status == "unsubscribed":
+        saw_opt_outs(client)
     kept = {"at": now.isoformat(), "ids": list(ids), "odd": odd}
     memory.put(name, kept, OPT_OUTS_FOR)
     return kept
+
+
+def _read_rows(
+    client: Client, list_id: str, status: Membership, most: int
+) -> list[Row] | None:
+    """Read a list's rows with one status; None when that takes too many pages."""
+    rows: list[Row] = []
+    for page in client.subscriptions(list_id, status):
+        if page.rows and (page.total or 0) > most * len(page.rows):
+            return None
+        rows += page.rows
+    return rows
 
 
 # -- putting them on the list
