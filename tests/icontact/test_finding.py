@@ -289,6 +289,23 @@ def test_pages_smaller_than_asked(
     assert faxes(sim) == before
 
 
+@pytest.mark.parametrize("cap", [20, 25, 30, 75])
+def test_total_of_a_page_that_is_cut(
+    cap: int, onward_for: OnwardFor, tools: SimpleNamespace
+) -> None:
+    """It is not taken for the whole folder: who is behind it is found."""
+    sim = crowd(130, max_limit=cap, total="page")
+    app = onward_for(sim)
+    before = faxes(sim)
+    emails = [*PEOPLE, *(f"other-{number}@post.example" for number in range(60, 90))]
+    given(app, *emails)
+
+    ended = tools.pushed(app, *emails)
+
+    assert set(ended.values()) == {DELIVERED}
+    assert faxes(sim) == before
+
+
 @pytest.mark.parametrize("many", [1, 120])
 def test_contact_made_by_somebody_else_after_the_folder_was_read(
     many: int, onward_for: OnwardFor, tools: SimpleNamespace

@@ -113,6 +113,14 @@ def test_total_is_not_believed(
     assert len(shelf.asked) <= size // 490 + 3
 
 
+@pytest.mark.parametrize("cap", [20, 25, 30, 45, 75, 100])
+def test_total_of_a_page_that_is_cut(cap: int) -> None:
+    """A page as long as somebody may have chosen is not taken for all there is."""
+    shelf = Shelf(list(range(130)), caps=[cap], total=lambda there, shown: shown)
+
+    assert set(read(shelf)) == set(range(130))
+
+
 def test_more_rows_vanish_than_pages_overlap() -> None:
     """The reading goes back until it finds where it was, and loses nobody."""
     shelf = Shelf(list(range(2_000)))

@@ -21,7 +21,14 @@ from onward_icontact.client import (
     PAGE,
     Client,
 )
-from onward_icontact.rows import SMALLEST_PAGE, Page, count_of, may_be_cut, record
+from onward_icontact.rows import (
+    SMALLEST_PAGE,
+    Page,
+    count_of,
+    is_usual_cap,
+    may_be_cut,
+    record,
+)
 
 URL_BYTES = 4_000
 URL_REST = 300  # for the path and the other terms
@@ -202,7 +209,7 @@ def _look(client: Client, page: Page) -> Folder:
     size = max(len(page.rows), 1)
     return {
         "guards": plain[-2:] if len(plain) > 1 else [],
-        "page": size if may_be_cut(len(page.rows)) else PAGE,
+        "page": size if is_usual_cap(len(page.rows)) else PAGE,
         "pages": 1 + (page.total or size) // size,
     }
 

@@ -136,8 +136,14 @@ def membership(row: Row) -> Membership:
 def may_be_cut(size: int) -> bool:
     """Tell whether a first page is as long as one that a service cuts off.
 
-    How many rows it gives at most is not known for sure; it is a round number.
+    How many rows it gives at most is not known for sure. Somebody chose it, so it is
+    a multiple of five; to doubt every length would cost a call for each collection.
     """
+    return size >= SMALLEST_PAGE and size % 5 == 0
+
+
+def is_usual_cap(size: int) -> bool:
+    """Tell whether services often give that many rows at most."""
     return size == SMALLEST_PAGE or (size > 0 and size % 50 == 0)
 
 
