@@ -570,3 +570,19 @@ def test_page_that_fails_is_asked_for_smaller(status: int, client_of: ClientOf) 
     got = ids(client_of(fussy))
 
     assert got == {str(number) for number in range(700)}
+
+
+@pytest.mark.parametrize("size", [1, 3, 30, 700])
+def test_rows_that_come_twice_and_a_total_that_is_too_high(
+    size: int, client_of: ClientOf
+) -> None:
+    """Both lie for ever: the next page begins where the rows, counted once, end."""
+    shelf = Shelf(size)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        body = shelf.handle(request).json()
+        rows = body["contacts"]
+        body["contacts"] = [*rows[:2], *rows]
+        return httpx.Response(200, json={**body, "total": size + 900})
+
+    assert ids(client_of(handle)) == {row["contactId"] for row in shelf.rows}

@@ -244,17 +244,17 @@ class Client:
             if seam and not any(row in page.rows for row in seam):
                 raise Temporary("iContact's pages shifted while they were read")
             yield page
-            reached = offset + len(page.rows)
-            if reached <= end or page.rows == before:
+            # Where one comes twice on a page, the next page begins that much earlier.
+            rows = list({repr(row): row for row in page.rows}.values())
+            reached = offset + len(rows)
+            if reached <= end or rows == before:
                 return
             # A total that is too low would make people who exist look new.
-            is_last = len(page.rows) < longest or not (
-                longest or may_be_cut(len(page.rows))
-            )
+            is_last = len(rows) < longest or not (longest or may_be_cut(len(rows)))
             if is_last and reached >= (page.total or 1e9):
                 return
-            end, before = reached, page.rows
-            longest = max(longest, len(page.rows))
+            end, before = reached, rows
+            longest = max(longest, len(rows))
             # At least one row comes again; all but one at most, or it would not move.
             overlap = min(OVERLAP, max(len(before) // 10, 1), max(len(before) - 1, 0))
             offset = reached - overlap
