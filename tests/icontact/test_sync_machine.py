@@ -153,7 +153,8 @@ class TwoWorlds(World):
         blocked: remote ids whose own status forbids mail, unanswered.
         stopped: addresses somebody here said must not be contacted, unanswered.
         gone: remote ids of contacts we knew that were deleted there, unanswered.
-        forgotten: remote ids of people who asked for it: to be deleted there.
+        forgotten: remote ids and addresses of people who asked for it: to be deleted
+            there.
         racing: what happened to whom while a delivery is on its way.
         known: suppressions there were when a delivery began.
         writes: so many transactions were committed.
@@ -221,7 +222,9 @@ class TwoWorlds(World):
             if now.status != "deleted" and id_ in self.gone - self.racing:
                 wrongs.append(f"{id_} was deleted there and made again")
             return wrongs
-        is_asked_for = now.status == "deleted" and id_ in self.forgotten
+        is_asked_for = now.status == "deleted" and not self.forgotten.isdisjoint(
+            {id_, before.email}
+        )
         if before.status != now.status and not is_asked_for:
             wrongs.append(f"{id_} was {before.status}")
         pushed = {n for n, line in MAPS[self.which].items() if line[1] != "pull"}
@@ -783,8 +786,9 @@ class Machine(RuleBasedStateMachine):
                     remote_contacts.c.contact_id == (owner or -1)
                 )
             ).all()
-        # To be deleted there as well.
+        # To be deleted there as well, also what is known only when a push comes back.
         self.world.forgotten |= {row.remote_id for row in found}
+        self.world.forgotten |= set(self.addresses[who])
         for row in found:
             if row.status not in ("deleted", "returned", "back"):
                 # That it was deleted there nobody here knew.
