@@ -786,9 +786,13 @@ class Machine(RuleBasedStateMachine):
                     remote_contacts.c.contact_id == (owner or -1)
                 )
             ).all()
+            own = select(identities.c.value).where(
+                identities.c.contact_id == (owner or -1), identities.c.kind == "email"
+            )
+            emails = set(transaction.execute(own).scalars())
         # To be deleted there as well, also what is known only when a push comes back.
         self.world.forgotten |= {row.remote_id for row in found}
-        self.world.forgotten |= set(self.addresses[who])
+        self.world.forgotten |= {*self.addresses[who], *emails}
         for row in found:
             if row.status not in ("deleted", "returned", "back"):
                 # That it was deleted there nobody here knew.
