@@ -17,7 +17,7 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
-# -n auto: one process per core.
+# -n auto: three processes on two cores; see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help

@@ -376,6 +376,26 @@ def test_every_list_is_asked_for_opt_outs(client_of: ClientOf) -> None:
     assert got == [{one.list_id: "unsubscribed"} for one in lists]
 
 
+def test_lists_that_are_hidden_once_are_no_answer(client_of: ClientOf) -> None:
+    """Else nobody would know that the opt-outs of the chosen list were not read."""
+    sim = crowd(3)
+    chosen = [RemoteSegment(str(id_), "") for id_ in sim.folder().lists]
+    hidden = [True]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if hidden and request.url.path.endswith("/lists"):
+            hidden.pop()
+            return httpx.Response(200, json={"lists": [], "total": 0})
+        return sim.handle(request)
+
+    client = client_of(handle)
+    with pytest.raises(Temporary, match="did not list the list"):
+        list(pull(client, None, chosen))
+
+    stages = {page.stage for page in pull(client, None, chosen)}
+    assert any(stage.startswith("opt-outs") for stage in stages)
+
+
 @pytest.mark.parametrize("answer", ["rows", "404", "500"])
 def test_list_that_is_deleted_meanwhile(answer: str, client_of: ClientOf) -> None:
     """It is left out: nobody left it, and nobody is concluded to be off it."""

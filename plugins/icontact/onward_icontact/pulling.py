@@ -116,16 +116,26 @@ def _is_left(stage: Stage, mark: Mark | None) -> bool:
 
 
 def _stages(client: Client, segments: Sequence[RemoteSegment]) -> list[Stage]:
-    """Return what is to be read, of the lists that are there now."""
+    """Return what is to be read, of the lists that are there now.
+
+    Raises:
+        Temporary: one that matters is there and was not listed: its opt-outs would
+            not be read, and nobody would know.
+    """
     wished = {segment.id for segment in segments}
     stages = {Stage(CONTACTS)}
+    listed = {""}
     for row in client.lists():
         id_, name = text_of(row.get("listId")), text_of(row.get("name"))
         if not id_:
             continue
+        listed.add(id_)
         stages.add(Stage(OPT_OUTS, id_, name, "unsubscribed"))
         if id_ in wished:
             stages |= {Stage(MEMBERS, id_, name, one) for one in MEMBER_STATUSES}
+    for id_ in sorted(wished - listed):
+        if client.list_exists(id_):
+            raise Temporary(f"iContact did not list the list {id_}, which is there")
     return sorted(stages, key=lambda stage: stage.key)
 
 
