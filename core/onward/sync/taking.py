@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
-import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import bindparam, select
 
@@ -20,17 +18,16 @@ from onward.contacts.facts import Facts, load_facts
 from onward.contacts.input import find_contacts
 from onward.contacts.release import lock_contacts
 from onward.contacts.suppress import OptOut, Stop, add_suppressions, find_suppressions
-from onward.contacts.values import clean_email
 from onward.contract import Membership, RemoteContact
-from onward.errors import InputError, PluginError, Repeat
+from onward.errors import Repeat
 from onward.events.action import Action, Recorded
 from onward.events.record import Recorder
 from onward.models import RemoteContactRow, table
-from onward.plain import without_control
 from onward.remote import DELETED, Snapshot
 from onward.sql import Among
 from onward.sync.differing import CLASH, differences
 from onward.sync.optouts import Place, learned, note
+from onward.sync.shown import address_of, each_once, fingerprint, is_person
 from onward.sync.values import PullMap, Same, for_known, for_new
 
 rows = table(RemoteContactRow)
@@ -134,35 +131,14 @@ def take(
     Raises:
         Repeat: somebody else changed one of them; run the transaction again.
     """
-    latest: dict[str, RemoteContact] = {}
-    for one in records:
-        # An id with a NUL in it is none, and no text for PostgreSQL.
-        if one.remote_id and one.remote_id.isprintable():
-            before = latest.get(one.remote_id)
-            latest[one.remote_id] = _readable(
-                one if before is None else _united(before, one)
-            )
     people: list[RemoteContact] = []
     members: list[RemoteContact] = []
-    for one in latest.values():
-        is_person = one.email or one.status or one.fields
-        (people if is_person else members).append(one)
+    for one in each_once(records):
+        (people if is_person(one) else members).append(one)
     work = _Taking(transaction, terms, now, whole=whole)
     work.people(people)
     work.members(members)
     return work.taken
-
-
-def fingerprint(record: RemoteContact, version: str) -> str:
-    """Return what tells a row from the same one shown otherwise.
-
-    Args:
-        version: of the map: another one looks at the row anew.
-    """
-    fields = record.fields
-    shown = fields if isinstance(fields, dict) else {**fields}
-    plain = (record.email, record.status, shown, version)
-    return hashlib.blake2b(orjson.dumps(plain), digest_size=9).hexdigest()
 
 
 class _Taking:
@@ -203,7 +179,7 @@ class _Taking:
         self, records: Sequence[RemoteContact], marks: Mapping[str, str]
     ) -> list[_Row]:
         """Find whose each row is; hold these contacts and remote contacts."""
-        self.addresses = {one.remote_id: _address(one) for one in records}
+        self.addresses = {one.remote_id: address_of(one) for one in records}
         known, owners = self._whose(records, hold=False)
         if self.transaction.dialect.name == "postgresql":
             mine = {one.contact_id for one in known.values()} | set(owners.values())
@@ -527,51 +503,6 @@ class _Taking:
 
     def _note(self, kind: str, remote_id: str, why: str) -> None:
         self.taken.notes.append((kind, remote_id, why))
-
-
-def _readable(record: RemoteContact) -> RemoteContact:
-    """Return a row with texts alone: null is what JSON says of blank fields.
-
-    Raises:
-        PluginError: a value is neither.
-    """
-    try:
-        "".join(record.fields.values())  # nearly always all are: one look at them
-    except TypeError:
-        given: Any = record.fields
-        for name, value in given.items():
-            if not isinstance(value, str) and value is not None:
-                raise PluginError(
-                    f"pull() must yield fields as texts: {name} of {record.remote_id} "
-                    f"is {type(value).__name__}"
-                ) from None
-        return replace(record, fields={name: given[name] or "" for name in given})
-    return record
-
-
-def _united(before: RemoteContact, one: RemoteContact) -> RemoteContact:
-    """Return two rows of one remote contact as one; the later counts for the person.
-
-    Pages may show a row for each membership, or people and memberships together.
-    """
-    segments: dict[str, Membership] = {**before.segments, **one.segments}
-    for name, membership in before.segments.items():
-        if membership == "unsubscribed":
-            segments[name] = membership
-    is_person = one.email or one.status or one.fields
-    return replace(one if is_person else before, segments=segments)
-
-
-def _address(record: RemoteContact) -> str:
-    """Return the address of a row as ours are written, "" when it is none."""
-    email = record.email
-    if not email:
-        return ""
-    try:
-        is_plain = email.isascii() and email.isprintable()
-        return clean_email(email if is_plain else without_control(email))
-    except InputError:
-        return ""
 
 
 def _is_news(record: RemoteContact, known: Snapshot | None) -> bool:
