@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -21,14 +22,20 @@ def each_once(records: Iterable[RemoteContact]) -> Collection[RemoteContact]:
     Raises:
         PluginError: a field is no text.
     """
-    latest: dict[str, RemoteContact] = {}
-    for one in records:
-        # An id with a NUL in it is none, and no text for PostgreSQL.
-        if one.remote_id and one.remote_id.isprintable():
-            before = latest.get(one.remote_id)
-            latest[one.remote_id] = _readable(
-                one if before is None else _united(before, one)
-            )
+    # An id with a NUL in it is none, and no text for PostgreSQL.
+    given = [one for one in records if one.remote_id and one.remote_id.isprintable()]
+    try:
+        # Nearly always all are texts: one look at all of a page.
+        "".join(chain.from_iterable([one.fields.values() for one in given]))
+    except TypeError:
+        given = list(map(_readable, given))
+    latest = {one.remote_id: one for one in given}
+    if len(latest) == len(given):
+        return given
+    latest.clear()
+    for one in given:
+        before = latest.get(one.remote_id)
+        latest[one.remote_id] = one if before is None else _united(before, one)
     return latest.values()
 
 
@@ -55,18 +62,14 @@ def _readable(record: RemoteContact) -> RemoteContact:
     Raises:
         PluginError: a value is neither.
     """
-    try:
-        "".join(record.fields.values())  # nearly always all are: one look at them
-    except TypeError:
-        given: Any = record.fields
-        for name, value in given.items():
-            if not isinstance(value, str) and value is not None:
-                raise PluginError(
-                    f"pull() must yield fields as texts: {name} of {record.remote_id} "
-                    f"is {type(value).__name__}"
-                ) from None
-        return replace(record, fields={name: given[name] or "" for name in given})
-    return record
+    given: Any = record.fields
+    for name, value in given.items():
+        if not isinstance(value, str) and value is not None:
+            raise PluginError(
+                f"pull() must yield fields as texts: {name} of {record.remote_id} "
+                f"is {type(value).__name__}"
+            )
+    return replace(record, fields={name: given[name] or "" for name in given})
 
 
 def _united(before: RemoteContact, one: RemoteContact) -> RemoteContact:
