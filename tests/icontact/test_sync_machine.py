@@ -902,7 +902,8 @@ class Machine(RuleBasedStateMachine):
     def is_deleted(self, who: int) -> None:
         """The owner deletes a person in iContact."""
         found = self.remote(who)
-        if found is None:
+        # Deleted, taken back and deleted again while nobody looked is deleted once.
+        if found is None or found.contact_id in self.unseen:
             return
         with self.app.runtime.database.read() as transaction:
             linked = transaction.execute(
@@ -924,6 +925,7 @@ class Machine(RuleBasedStateMachine):
         if found is not None and found.status == "deleted":
             found.status = "normal"
             self.world.gone.discard(found.contact_id)
+            self.unseen.add(found.contact_id)
 
     @rule(who=people, on=memberships)
     def is_made_again(self, who: int, on: dict[str, str]) -> None:
