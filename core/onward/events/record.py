@@ -40,7 +40,7 @@ __all__ = ["POINTS", "Action", "ActionResult", "Recorded", "Recorder"]
 
 events = table(Event)
 
-# A key that was taken by another process just now returns no row.
+# A key that was taken by another process just now is not counted.
 _INSERT = Rows(lambda insert: insert(events).on_conflict_do_nothing(), list(events.c))
 
 
