@@ -16,7 +16,7 @@ from onward.sync.missing import (
     forget_members,
 )
 from onward.sync.runs import FETCH, Run, save_run
-from onward.sync.taking import ERASED, UNFIT
+from onward.sync.terms import ERASED, UNFIT
 from onward.sync.work import Work
 
 ASKED = "asked"

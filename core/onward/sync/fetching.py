@@ -23,7 +23,7 @@ from onward.sync.finish import ALERT_AFTER, next_due
 from onward.sync.hints import Pointed, drop_hints, return_hints, take_hints
 from onward.sync.plan import note_place
 from onward.sync.runs import Run
-from onward.sync.taking import Taken
+from onward.sync.terms import Taken
 from onward.sync.work import Work
 
 rows = table(RemoteContactRow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onward.errors import OnwardError
 from onward.sync.runs import Run
-from onward.sync.taking import ALTERED, STOPPED
+from onward.sync.terms import ALTERED, STOPPED
 
 # What a pull may change of few people needs no question.
 FEW = 10

@@ -25,7 +25,7 @@ from onward.events.rulebook import RuleBook
 from onward.integrations import can
 from onward.runtime import Runtime
 from onward.sync.optouts import Place
-from onward.sync.taking import Terms
+from onward.sync.terms import Terms
 from onward.sync.values import PullMap
 
 

@@ -16,7 +16,7 @@ from onward.delivery.stops import Stop
 from onward.sync.ahead import Ahead
 from onward.sync.report import fetch_lines
 from onward.sync.runs import MISSING, Run, add_page
-from onward.sync.taking import Taken
+from onward.sync.terms import Taken
 from onward.sync.work import Work
 
 log = logging.getLogger("onward.sync")

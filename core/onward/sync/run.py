@@ -41,7 +41,7 @@ from onward.sync.runs import (
     save_run,
 )
 from onward.sync.stopped import Stopped, Synced
-from onward.sync.taking import ALTERED, STOPPED
+from onward.sync.terms import ALTERED, STOPPED
 from onward.sync.work import Manner, Progress, Work
 
 __all__ = ["Manner", "Progress", "Synced", "read_hinted", "sync"]

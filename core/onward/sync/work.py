@@ -23,7 +23,8 @@ from onward.sync.limit import check_limit
 from onward.sync.opening import Ready
 from onward.sync.plan import Plan
 from onward.sync.runs import Run, save_run
-from onward.sync.taking import UNCHANGED, Taken, take
+from onward.sync.taking import take
+from onward.sync.terms import UNCHANGED, Taken
 from onward.waking import wake
 
 Made = TypeVar("Made")
