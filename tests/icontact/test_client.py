@@ -20,7 +20,8 @@ from onward import (
     RemoteContact,
     Temporary,
 )
-from onward_icontact.client import Client, Gone
+from onward_icontact.calls import Gone
+from onward_icontact.client import Client
 from onward_icontact.rows import text_of
 
 ClientOf = Callable[[Callable[[httpx.Request], httpx.Response]], Client]

@@ -14,13 +14,8 @@ from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 from onward import CredentialsRefused, RemoteContact, ServiceError, Temporary
-from onward_icontact.client import (
-    CONTRADICTION,
-    IGNORED_FILTER,
-    NOBODY,
-    PAGE,
-    Client,
-)
+from onward_icontact.calls import CONTRADICTION, IGNORED_FILTER, NOBODY, PAGE
+from onward_icontact.client import Client
 from onward_icontact.rows import (
     SMALLEST_PAGE,
     Page,

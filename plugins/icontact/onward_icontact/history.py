@@ -7,7 +7,8 @@ from itertools import islice
 from typing import cast
 
 from onward import RemoteChange, RemoteKey
-from onward_icontact.client import Client, Gone
+from onward_icontact.calls import Gone
+from onward_icontact.client import Client
 from onward_icontact.rows import Row, moment_of, text_of
 
 # A contact that was mailed for years has many more actions than changes.

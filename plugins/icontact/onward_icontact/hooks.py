@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from onward import Rejected, RemoteKey
-from onward_icontact.client import Client, Gone
+from onward_icontact.calls import Gone
+from onward_icontact.client import Client
 from onward_icontact.rows import DIGITS, Row, text_of
 
 # There is none for a contact that becomes "do not contact": pulling finds those.

@@ -10,7 +10,8 @@ from contextlib import suppress
 from datetime import timedelta
 
 from onward import Rejected, RemoteKey, Temporary
-from onward_icontact.client import CONTRADICTION, IGNORED_FILTER, Client, Gone
+from onward_icontact.calls import CONTRADICTION, IGNORED_FILTER, Gone
+from onward_icontact.client import Client
 from onward_icontact.fetching import find_member
 from onward_icontact.rows import membership, text_of
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from onward import Rejected, Temporary
-from onward_icontact.client import OVERLAP, PAGE
+from onward_icontact.calls import OVERLAP, PAGE
 from onward_icontact.rows import SMALLEST_PAGE, Page, may_be_cut, text_of
 
 Get = Callable[[int, int], Page]  # limit, offset

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from onward import Membership, Page, Rejected, RemoteContact, RemoteSegment, Temporary
-from onward_icontact.client import IGNORED_FILTER, Client
+from onward_icontact.calls import IGNORED_FILTER
+from onward_icontact.client import Client
 from onward_icontact.paging import Place, walk
 from onward_icontact.reading import saw_opt_outs
 from onward_icontact.rows import Odd, count_of, membership, record, standing, text_of

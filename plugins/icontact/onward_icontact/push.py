@@ -20,7 +20,8 @@ from onward import (
     RemoteContact,
     RemoteSegment,
 )
-from onward_icontact.client import Client, Gone
+from onward_icontact.calls import Gone
+from onward_icontact.client import Client
 from onward_icontact.finding import find_all, id_of, newest_id, saw_created
 from onward_icontact.reading import blaming_list
 from onward_icontact.rows import Odd, Standing, same

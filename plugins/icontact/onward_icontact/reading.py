@@ -16,7 +16,8 @@ from onward import (
     SegmentGone,
     Temporary,
 )
-from onward_icontact.client import CONTRADICTION, Client
+from onward_icontact.calls import CONTRADICTION
+from onward_icontact.client import Client
 from onward_icontact.finding import find_all
 from onward_icontact.rows import Row, Standing, membership, text_of
 

@@ -16,7 +16,8 @@ from onward import (
     RemoteSegment,
     Temporary,
 )
-from onward_icontact.client import CONTRADICTION, Client
+from onward_icontact.calls import CONTRADICTION
+from onward_icontact.client import Client
 from onward_icontact.finding import EVERYBODY, newest_id
 from onward_icontact.reading import (
     find_members,
