@@ -16,6 +16,9 @@ VENV ?= .venv
 # Arguments for pytest: make test ARGS="-k points"
 ARGS ?=
 
+# Tests start some hundred processes; each would read every module's source anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 # -n auto: three processes on two cores; see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n auto

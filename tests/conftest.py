@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,8 +158,9 @@ def pytest_collection_modifyitems(
     as slow. What is marked `nightly` is one more case of what is tested anyway,
     and runs with the profile of that name.
     """
+    by_night = re.compile("|".join(map(re.escape, BY_NIGHT))).search
     for item in items:
-        if any(name in item.nodeid for name in BY_NIGHT):
+        if by_night(item.nodeid):
             item.add_marker(pytest.mark.nightly)
     _thin_out([item for item in items if not item.get_closest_marker("nightly")])
     if config.getoption("--hypothesis-profile") != "nightly":

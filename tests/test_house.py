@@ -33,6 +33,8 @@ GUIDE = (ROOT / "plugins/_template/README.md").read_text("utf-8")
 # Modules without a test file of their own name → the files that test them. A name
 # that ends in `.*` stands for a package that is tested as a whole.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "answers": "icontact/test_client.py icontact/test_odd_answers.py",
+    "calls": "icontact/test_client.py icontact/test_paging.py",
     "among": "test_database.py",
     "onward": "test_exported_members.py",
     "onward_icontact": "test_plugins.py",

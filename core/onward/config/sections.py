@@ -150,17 +150,23 @@ def _conditions(table: Table, known_fields: Collection[str]) -> Filter:
 
 def _fingerprint(declared: dict[str, object], filled: dict[str, object]) -> str:
     """Tell one declaration from another without giving its secrets away."""
-    return _digest(json.dumps([declared, filled], sort_keys=True, default=str))
+    rest = {name: value for name, value in declared.items() if name != "settings"}
+    secrets = _hardened(_as_json([declared.get("settings"), filled]))
+    return hashlib.sha256(_as_json([rest, secrets]).encode()).hexdigest()[:32]
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 @lru_cache(maxsize=64)
-def _digest(text: str) -> str:
-    """Return what is stored of a declaration.
+def _hardened(text: str) -> str:
+    """Return what may be known of settings.
 
     scrypt, because a short password must not be found by trying: about 10 ms a
-    guess, paid once per declaration and process.
+    guess, paid once per settings and process.
     """
-    salt = b"onward connection fingerprint 1"
+    salt = b"onward connection fingerprint 2"
     digest = hashlib.scrypt(text.encode(), salt=salt, n=2**12, r=8, p=1, dklen=16)
     return digest.hex()
 
