@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 from sqlalchemy import (
@@ -158,7 +157,7 @@ class Rows:
     ) -> None:
         self._statement = PerDialect(build)
         self._columns = columns
-        self._compiled: WeakKeyDictionary[Dialect, _Insert] = WeakKeyDictionary()
+        self._compiled: dict[str, _Insert] = {}
 
     def __call__(
         self, connection: Connection, rows: Sequence[Sequence[object]]
@@ -182,9 +181,10 @@ class Rows:
     def _parts(
         self, connection: Connection, rows: Sequence[Sequence[object]]
     ) -> Iterator[tuple[str, Sequence[object]]]:
-        found = self._compiled.get(connection.dialect)
+        name = connection.dialect.name
+        found = self._compiled.get(name)
         if found is None:
-            found = self._compiled[connection.dialect] = self._compile(connection)
+            found = self._compiled[name] = self._compile(connection)
         most = PARAMETERS // len(self._columns)
         for start in range(0, len(rows), most):
             part = found.ready(rows[start : start + most])
@@ -196,7 +196,7 @@ class Rows:
                 yield found.text.of(len(part)), list(chain.from_iterable(part))
 
     def _compile(self, connection: Connection) -> _Insert:
-        real = connection.dialect
+        real = _ours(connection)
         keys = [column.key for column in self._columns]
         written, order = _compiled(self._statement(connection), real, keys)
         if order != keys:
@@ -260,19 +260,20 @@ class Among:
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._texts: WeakKeyDictionary[Dialect, tuple[str, str]] = WeakKeyDictionary()
+        self._texts: dict[str, tuple[str, str]] = {}
 
     def __call__(
         self, connection: Connection, values: Sequence[object], *first: object
     ) -> list[tuple[Any, ...]]:
         """Run it for all of `values`; `first` are the other parameters."""
-        found = self._texts.get(connection.dialect)
+        name = connection.dialect.name
+        found = self._texts.get(name)
         if found is None:
-            written, _ = _compiled(self._statement, connection.dialect)
+            written, _ = _compiled(self._statement, _ours(connection))
             head, _, rest = written.partition(" IN (__[POSTCOMPILE_among")
-            found = self._texts[connection.dialect] = head, rest.partition("])")[2]
+            found = self._texts[name] = head, rest.partition("])")[2]
         head, tail = found
-        if connection.dialect.name != "sqlite":
+        if name != "sqlite":
             # As one array: the statement is the same for any number of them.
             kind = "BIGINT" if values and isinstance(values[0], int) else "TEXT"
             text = f"{head} = ANY(%s::{kind}[]){tail}"
@@ -286,16 +287,23 @@ class Among:
         return returned
 
 
+def _ours(connection: Connection) -> Dialect:
+    """Return a dialect of the same kind, that no setting of an engine changed.
+
+    What is compiled with it fits every database of its name.
+    """
+    # By position, whatever the driver prefers: values come as a flat list.
+    style = "qmark" if connection.dialect.name == "sqlite" else "format"
+    kind: Any = type(connection.dialect)
+    made: Dialect = kind(paramstyle=style)
+    return made
+
+
 def _compiled(
     statement: ClauseElement, real: Dialect, keys: Sequence[str] | None = None
 ) -> tuple[str, list[str]]:
     """Return the text with its parameters by position, and their names."""
-    # By position, whatever the driver prefers: values come as a flat list.
-    style = "qmark" if real.name == "sqlite" else "format"
-    written: Any = type(real)
-    compiled: Any = statement.compile(
-        dialect=written(paramstyle=style), column_keys=keys
-    )
+    compiled: Any = statement.compile(dialect=real, column_keys=keys)
     return str(compiled), list(compiled.positiontup)
 
 
