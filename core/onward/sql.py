@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import chain, repeat
+from operator import is_
 from typing import Any
 
 import orjson
@@ -128,7 +129,12 @@ class _Insert:
         # By columns: a call for each, not a loop for each row.
         columns: list[Iterable[object]] = list(zip(*rows, strict=True))
         for place, convert in self.convert:
-            columns[place] = map(convert, columns[place])
+            column: Any = columns[place]
+            # A moment or a constant that all share is converted once.
+            if all(map(is_, column, repeat(column[0]))):
+                columns[place] = repeat(convert(column[0]), len(column))
+            else:
+                columns[place] = map(convert, column)
         return list(zip(*columns, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -29,6 +29,9 @@ STRENGTH = (EMAIL, "user")
 # contact does not depend on what must be moved when two turn out to be one.
 Merge = Callable[[int, int], None]
 Key = tuple[str, str]
+
+# Shared, so that it is made ready for the database once.
+_NOTHING: Mapping[str, object] = {}
 
 _FIND = Among(
     select(identities.c.value, identities.c.contact_id).where(
@@ -188,9 +191,9 @@ class Finder:
             (
                 contact_id,
                 wanted[place].get(EMAIL),
-                *([data[place].fields.get(name) or None for name in names]),
+                *(_texts(data[place], names) if names else ()),
                 0,
-                _custom(data[place]) if is_whole else {},
+                _custom(data[place]) if is_whole else _NOTHING,
                 self.now,
                 self.now,
             )
@@ -322,10 +325,15 @@ def _create(names: tuple[str, ...]) -> Rows:
     return Rows(lambda _: insert(contacts), columns)
 
 
-def _custom(data: ContactData) -> dict[str, object]:
+def _texts(data: ContactData, names: Iterable[str]) -> Sequence[str | None]:
+    texts = list(map(data.fields.get, names))
+    return [text or None for text in texts] if "" in texts else texts
+
+
+def _custom(data: ContactData) -> Mapping[str, object]:
     custom = data.custom
     if not custom:
-        return {}
+        return _NOTHING
     return {name: value for name, value in custom.items() if value is not None}
 
 

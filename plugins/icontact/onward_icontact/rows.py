@@ -55,7 +55,9 @@ def text_of(value: object) -> str:
 
     An array or an object is how some write a blank, and never somebody's text.
     """
-    if value is None or isinstance(value, list | dict):
+    if type(value) is str:  # nearly always, and there are millions
+        return value.strip()
+    if value is None or isinstance(value, (list, dict)):
         return ""
     if isinstance(value, bool):
         return "1" if value else "0"
