@@ -32,7 +32,7 @@ from onward.testing.app import TestApp
 hypothesis.settings.register_profile("nightly", max_examples=2_000, deadline=None)
 # By day they draw the same each time, so that a change is judged and not luck.
 hypothesis.settings.register_profile(
-    "day", derandomize=True, max_examples=50, deadline=None
+    "day", derandomize=True, max_examples=30, deadline=None
 )
 hypothesis.settings.load_profile("day")
 
@@ -113,6 +113,14 @@ BY_NIGHT = (
     "test_costs.py::test_thousand_known_of_which_fifty_changed[literal-60]",
     "test_limits.py::test_processes_share_a_limit[sqlite]",
     "test_sync_schedule.py::test_each_day_has_one_run[UTC]",
+    "test_sync_schedule.py::test_each_day_has_one_run[Africa/Casablanca]",
+    "test_sync_schedule.py::test_each_day_has_one_run[Asia/Gaza]",
+    "test_sync_schedule.py::test_each_day_has_one_run[Australia/Lord_Howe]",
+    "test_rest.py::test_dead_connections_cost_one_time_out_a_rest[False]",
+    "test_crashes.py::test_killed_at[sqlite-after_attempt]",
+    "test_events_processes.py::test_visitors_identified_by_several_processes[sqlite]",
+    "test_events_processes.py::test_batches_in_opposite_orders_all_get_through[sqlite",
+    "test_erased_processes.py::test_erasing_at_the_same_moment[sqlite]",
     "test_sync_schedule.py::test_each_day_has_one_run[America/Sao_Paulo]",
     "test_sync_schedule.py::test_each_day_has_one_run[America/New_York]",
 )

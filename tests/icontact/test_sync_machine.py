@@ -128,7 +128,7 @@ WORDS = {"donotcontact": "opted_out", "bounced": "bounced", "normal": "normal"}
 # What is compared before and after a pull that must change nothing.
 TEXTS = ("email", "first_name", "city")
 STEPS = [0]
-BY_DAY = 50  # examples of the profile of that name
+BY_DAY = 30  # examples of the profile of that name
 
 Key = tuple[str, str, str, str, str]
 """What tells one suppression from another, whoever it belongs to by now."""
