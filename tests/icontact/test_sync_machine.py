@@ -49,6 +49,7 @@ from onward.signals import PushFact
 from onward.sync.drift import push_drift
 from onward.sync.due import pull_due
 from onward.sync.run import Manner, Synced, sync
+from onward.sync.runs import open_run
 from onward.testing.app import TestApp
 
 contacts = table(Contact)
@@ -790,9 +791,13 @@ class Machine(RuleBasedStateMachine):
                 identities.c.contact_id == (owner or -1), identities.c.kind == "email"
             )
             emails = set(transaction.execute(own).scalars())
-        # To be deleted there as well, also what is known only when a push comes back.
-        self.world.forgotten |= {row.remote_id for row in found}
-        self.world.forgotten |= {*self.addresses[who], *emails}
+        # To be deleted there as well, also what is known only when a push comes back,
+        # or is nobody's because a worker died before it noted whose it is.
+        emails |= {*self.addresses[who]}
+        self.world.forgotten |= {row.remote_id for row in found} | emails
+        self.world.forgotten |= {
+            id_ for id_, one in self.world.seen().items() if one.email in emails
+        }
         for row in found:
             if row.status not in ("deleted", "returned", "back"):
                 # That it was deleted there nobody here knew.
@@ -985,6 +990,8 @@ class Machine(RuleBasedStateMachine):
             done.append(sync(app.runtime, of, full=full, accept=accept, manner=manner))
 
         was_out, start = self.out(), self.world.clock()
+        with self.app.runtime.database.read() as transaction:
+            begun = open_run(transaction, of)
         before, newest = self.locals(), self.newest_event()
         with self.meanwhile(event):
             lived = self.live(kill, work)
@@ -995,7 +1002,9 @@ class Machine(RuleBasedStateMachine):
         if event is None:
             self.only_pulled_changed(before)
         # What was read before it stopped was read before the last opt-outs.
-        is_whole = synced.run is not None and synced.run.started_at >= start
+        is_whole = synced.run is not None and (
+            begun is None or synced.run.id != begun.id
+        )
         if synced.stopped == "done" and is_whole:
             self.every_opt_out_is_known(was_out & self.out(), start)
             if event is None and not self.lies:
