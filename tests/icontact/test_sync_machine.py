@@ -671,6 +671,18 @@ class Machine(RuleBasedStateMachine):
             own = transaction.execute(
                 select(suppressions).where(suppressions.c.contact_id == (owner or -1))
             ).all()
+            hashes = {hash_address(pepper, one) for one in mine} if pepper else set()
+            kept = transaction.execute(
+                select(suppressions.c.id).where(
+                    suppressions.c.address_hash.in_(hashes),
+                    suppressions.c.code.in_(["do_not_contact", "bounced"]),
+                    suppressions.c.lifted_at.is_(None),
+                )
+            ).all()
+        if kept:  # of somebody erased, whose remote contact is nobody's now
+            self.world.blocked -= {
+                id_ for id_, one in self.world.seen().items() if one.email in mine
+            }
         for row in found:
             is_gone = row.status == "deleted"
             if row.status in ("deleted", "returned", "back"):
@@ -683,7 +695,6 @@ class Machine(RuleBasedStateMachine):
                     self.world.left.discard((row.remote_id, list_id))
         self.world.stopped -= mine
         self.stopping = self.stopping - mine
-        hashes = {hash_address(pepper, one) for one in mine} if pepper else set()
         hashes |= {""}
         keys = {key_of(row) for row in own}
         self.must = {
@@ -1291,6 +1302,9 @@ class Machine(RuleBasedStateMachine):
         self.mend()
         self.tell_the_truth()
         self.wait_for_the_end()
+        self.quiet_pull()
+        self.wait_for_the_end()
+        # Who took the place of a deleted one of the same contact is read once more.
         self.quiet_pull()
         self.wait_for_the_end()
         before, active = self.locals(), self.active_ids()
